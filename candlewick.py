@@ -1,0 +1,348 @@
+"""The command line. Nothing heavy is imported before the command that needs it runs.
+
+`--json` prints one object, or one object a line, on stdout; messages go to stderr; exit code 0 only on success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from models.errors import CandlewickError
+
+if TYPE_CHECKING:
+    from streaming.settings import Settings
+
+# One thread a process: two processes of one thread each do more than one of two (docs/adr/0014), and OpenMP must know
+# before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+PATHS = click.Path(path_type=Path)
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object, or one a line, on stdout.")
+
+
+def _settings() -> Settings:
+    from pydantic import ValidationError
+
+    from streaming.settings import Settings
+
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"{'__'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise CandlewickError(f"settings are wrong: {wrong}. `candlewick settings` lists them all") from None
+    logging.basicConfig(
+        stream=sys.stderr, level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    return settings
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run to the end; SIGTERM is a Ctrl-C, so that everything started is stopped."""
+    import signal
+
+    async def watched() -> Any:
+        task = asyncio.current_task()
+        if task is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(watched())
+    except asyncio.CancelledError:
+        raise click.exceptions.Exit(143) from None
+
+
+class Commands(click.Group):
+    """Shows what a person can mend as one line, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except CandlewickError as error:
+            click.echo(f"candlewick: {error}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="candlewick")
+def main() -> None:
+    """Live exchange candles in, calibrated and accountable signals out, over Kafka."""
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="0: the folder's last one, or a free one.")
+@click.option("--data-dir", type=PATHS, help="Folder of the broker's data, log and lock.")
+@as_json
+def broker(port: int, data_dir: Path | None, as_json: bool) -> None:
+    """Embedded Apache Kafka in the foreground, until Ctrl-C."""
+    from streaming.broker import run_broker
+
+    _run(run_broker(_settings(), port, data_dir, as_json))
+
+
+@main.command()
+@as_json
+def init(as_json: bool) -> None:
+    """Create the topics, or refuse a cluster whose topics differ."""
+    from streaming.topics import init_topics
+
+    settings = _settings()
+    created = _run(init_topics(settings))
+    _say({"created": created}, as_json, f"created {len(created)} topics" if created else "all topics are there")
+
+
+@main.command()
+@click.argument("roles", nargs=-1, required=True, metavar="ROLE...")
+@click.option("--with-parent", is_flag=True, hidden=True, help="End when stdin ends.")
+def run(roles: tuple[str, ...], with_parent: bool) -> None:
+    """Run roles in this process (predict); says {"ready": [...]} once all serve."""
+    from streaming.app import run_roles
+
+    run_roles(_settings(), roles, with_parent)
+
+
+@main.command()
+@click.option("--replay", "paths", type=PATHS, multiple=True, help="Candle file or folder to replay; may be repeated.")
+@click.option("--speed", default="max", help="Times faster than the candles' own time, or max.")
+def up(paths: tuple[Path, ...], speed: str) -> None:
+    """Broker, topics and every role, supervised; with --replay, candles as well."""
+    from streaming.live import run_up
+
+    _run(run_up(_settings(), paths, _speed(speed)))
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=PATHS, metavar="PATH...")
+@click.option("--speed", default="max", help="Times faster than the candles' own time, or max.")
+@click.option("--symbols", default="", help="Only these, by commas.")
+@click.option("--exchange", default="binance", show_default=True)
+@click.option("--timeframe", help="Default: the commonest spacing of the files.")
+@as_json
+def replay(
+    paths: tuple[Path, ...], speed: str, symbols: str, exchange: str, timeframe: str | None, as_json: bool
+) -> None:
+    """Candles of files into Kafka, after the topic's tail; gaps become absent."""
+    from streaming.live import run_replay
+
+    done = _run(run_replay(_settings(), paths, _speed(speed), _names(symbols), exchange, timeframe))
+    text = "{candles} candles, {absent} declared absent, {left_out} left out (at or before the topic's tail)"
+    _say(done, as_json, text.format(**done))
+
+
+@main.command()
+@click.option("--follow", is_flag=True, help="Go on with new ones as they come.")
+@click.option("--symbol", help="Only this one, e.g. BTC/USDT.")
+@click.option("--last", type=click.IntRange(0), default=20, show_default=True, help="So many from the end; 0 is all.")
+@as_json
+def signals(follow: bool, symbol: str | None, last: int, as_json: bool) -> None:
+    """Print signals."""
+    from streaming.read import print_signals
+
+    _run(print_signals(_settings(), follow, symbol, last, as_json))
+
+
+@main.group("dead-letters")
+def dead_letters() -> None:
+    """Records that could not be used."""
+
+
+@dead_letters.command("list")
+@as_json
+def dead_letters_list(as_json: bool) -> None:
+    """Each once, with its reason."""
+    from streaming.read import print_dead_letters
+
+    _run(print_dead_letters(_settings(), as_json))
+
+
+@main.group("models")
+def models_() -> None:
+    """Bundles and activations on the topic `models`."""
+
+
+@models_.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@as_json
+def publish(file: Path, as_json: bool) -> None:
+    """Validate a bundle and put it on the topic."""
+    from streaming.models_topic import publish as publish_bundle
+
+    sha256, sent = _run(publish_bundle(_settings(), file.read_bytes()))
+    _say({"bundle": sha256, "sent": sent}, as_json, f"{sha256} {'published' if sent else 'was there already'}")
+
+
+@models_.command()
+@click.argument("bundle")
+@click.option("--from", "from_ms", type=click.IntRange(0), help="First close it covers, UTC milliseconds.")
+@click.option("--force", is_flag=True, help="On your own word; else only the gate activates.")
+@click.option("--reason", default="by hand", show_default=True)
+@as_json
+def activate(bundle: str, from_ms: int | None, force: bool, reason: str, as_json: bool) -> None:
+    """Let a bundle (file, hash or its unique beginning) serve."""
+    from streaming.models_topic import activate as activate_bundle
+
+    if not force:
+        raise CandlewickError("activations come from the gate; --force lets this bundle serve on your own word")
+    epoch, activation = _run(activate_bundle(_settings(), bundle, f"forced: {reason}", from_ms))
+    _say_activation(epoch, activation, as_json)
+
+
+@models_.command()
+@click.argument("model")
+@click.option("--reason", default="by hand", show_default=True)
+@as_json
+def rollback(model: str, reason: str, as_json: bool) -> None:
+    """Let the bundle before the present one serve again."""
+    from streaming.models_topic import rollback as roll_back
+
+    epoch, activation = _run(roll_back(_settings(), model, f"rollback: {reason}"))
+    _say_activation(epoch, activation, as_json)
+
+
+@models_.command("list")
+@as_json
+def models_list(as_json: bool) -> None:
+    """Every activation, the newest last."""
+    from streaming.read import print_models
+
+    _run(print_models(_settings(), as_json))
+
+
+@models_.command()
+@click.argument("bundle")
+def show(bundle: str) -> None:
+    """The spec of a bundle (file, hash or its unique beginning), as JSON."""
+    from streaming.read import print_spec
+
+    _run(print_spec(_settings(), bundle))
+
+
+@main.command()
+@click.option("--candles", "paths", type=PATHS, multiple=True, required=True, help="File or folder; may be repeated.")
+@click.option("--out", type=PATHS, required=True, help="Folder for <sha256>.safetensors and report.json.")
+@click.option("--model", help="Slot of the model; default: default-<timeframe>.")
+@click.option("--network", type=click.Choice(["lstm"]), default="lstm", show_default=True)
+@click.option("--hidden", type=click.IntRange(1, 512), default=32, show_default=True)
+@click.option("--layers", type=click.IntRange(1, 4), default=1, show_default=True)
+@click.option("--lookback", type=click.IntRange(1, 256), default=64, show_default=True, help="Candles of context.")
+@click.option("--horizon", type=click.IntRange(1, 1_440), default=3, show_default=True, help="Candles ahead.")
+@click.option("--epochs", type=click.IntRange(1, 1_000), default=30, show_default=True, help="At most so many.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--until", "until_ms", type=click.IntRange(0), help="Use closes up to here, UTC milliseconds.")
+@click.option("--symbols", default="", help="Only these, by commas.")
+@click.option("--exchange", default="binance", show_default=True)
+@click.option("--timeframe", help="Default: the commonest spacing of the files.")
+@as_json
+def train(as_json: bool, **options: Any) -> None:
+    """Train a bundle on candles, and report what it can and cannot do."""
+    from training.command import run_train
+
+    _settings()
+    run_train(options | {"symbols": _names(options["symbols"])}, as_json)
+
+
+@main.command()
+@click.option("--bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
+@click.option("--candles", "paths", type=PATHS, multiple=True, required=True, help="File or folder; may be repeated.")
+@click.option("--out", type=PATHS, required=True, help="File for the signals, one JSON object a line.")
+@click.option("--exchange", default="binance", show_default=True)
+@click.option("--timeframe", help="Default: the commonest spacing of the files.")
+@as_json
+def predict(
+    bundle: Path, paths: tuple[Path, ...], out: Path, exchange: str, timeframe: str | None, as_json: bool
+) -> None:
+    """Offline signals by the very code that serves."""
+    from streaming.offline import predict_files
+
+    _settings()
+    done = predict_files(bundle, paths, out, exchange, timeframe)
+    _say(done, as_json, "{signals} signals, {withheld} closes withheld, in {out}".format(**done))
+
+
+@main.command()
+@click.option("--speed", default="max", help="Times faster than the candles' own time (60 to watch), or max.")
+@click.option("--keep", type=PATHS, help="Keep the demo's folder here (default: a temporary one).")
+@as_json
+def demo(speed: str, keep: Path | None, as_json: bool) -> None:
+    """The tour: embedded Kafka, train, serve, replay, swap, summary."""
+    from streaming.demo import run_demo
+
+    ok = _run(run_demo(_settings(), _speed(speed), keep, as_json))
+    if not ok:
+        raise click.exceptions.Exit(1)
+
+
+@main.command("settings")
+@as_json
+def settings_(as_json: bool) -> None:
+    """Every setting with its value; secrets stay hidden."""
+    from streaming.read import describe_settings
+
+    for line in describe_settings(_settings(), as_json):
+        click.echo(line)
+
+
+@main.command()
+@click.option("--out", type=PATHS, help="Write one file a topic into this folder.")
+def schemas(out: Path | None) -> None:
+    """JSON Schemas of the topics' values."""
+    from streaming.schemas import json_schemas, write_schemas
+
+    if out is None:
+        click.echo(json.dumps(json_schemas(), indent=2, sort_keys=True))
+    else:
+        write_schemas(out)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bench(arguments: tuple[str, ...]) -> None:
+    """Run a benchmark: candlewick bench NAME [--json], from a checkout."""
+    import subprocess
+
+    raise click.exceptions.Exit(subprocess.call([sys.executable, "-m", "benchmarks", *arguments]))  # noqa: S603
+
+
+def _say(what: dict[str, Any], as_json: bool, text: str) -> None:
+    click.echo(json.dumps(what) if as_json else text)
+
+
+def _say_activation(epoch: int, activation: Any, as_json: bool) -> None:
+    import msgspec
+
+    what = msgspec.to_builtins(activation) | {"epoch": epoch}
+    _say(what, as_json, "{model}: {bundle} serves from {effective_from_ms} on (epoch {epoch})".format(**what))
+
+
+def _speed(speed: str) -> float | None:
+    if speed == "max":
+        return None
+    try:
+        value = float(speed)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise CandlewickError(f"--speed {speed!r} is neither a positive number nor max")
+    return value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Candles in, signals out: what `predict` does with a batch, with no Kafka in it. Offline prediction runs this very code.
+
+Enters: a batch of raw records and the timeline of activations. Leaves: encoded signals, dead letters, counts, and the
+offset from which all of it could be rebuilt. Does not know: topics, networks, clocks. Not thread-safe: one thread owns it.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Collection, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.activation import Epoch, Timeline
+from models.continuity import REWIND_BARS, Continuity
+from models.decode import Batch, Columns, Reject, decode_batch
+from models.events import DeadLetter
+from models.features import CATALOGUE, Candles, FeatureState, step
+from models.pending import Pending, Request, Served
+from models.series_table import SeriesTable
+from models.serving import ServingBundle
+from models.window import WindowRing
+
+
+class Engine:
+    """Holds the state of every series of the partitions it was given."""
+
+    def __init__(
+        self, bundle: Callable[[str], ServingBundle | None], topic: str = "candles", always_direct: bool = False
+    ) -> None:
+        self._bundle = bundle
+        self._topic = topic
+        self._always_direct = always_direct
+        self.table = SeriesTable()
+        self._continuity = Continuity(self.table.capacity)
+        self._features = FeatureState(self.table.capacity)
+        self._ring = WindowRing(self.table.capacity, len(CATALOGUE))
+        self._pending: dict[str, Pending] = {}  # by model
+        self.newest_close_ms: dict[str, int] = {}  # by model: up to here signals were given
+
+    def serve(self, batch: Batch, timeline: Timeline, now_ms: int) -> Served:
+        """Take a batch: decode, advance each series candle by candle, predict for those that may speak.
+
+        Args:
+            batch: records of any number of series and partitions.
+            timeline: the activations that hold for this batch.
+            now_ms: goes into `predicted_at_ms` and decides nothing.
+        """
+        served = Served(now_ms=now_ms)
+        columns, rejects = decode_batch(self.table, batch)
+        served.dead_letters = self._dead_letters(batch, rejects)
+        self._make_room()
+        columns = originals(columns, served)
+        for turn in turns(columns):
+            self._advance(turn, timeline, served)
+        self._flush(served)
+        return served
+
+    def _advance(self, turn: Columns, timeline: Timeline, served: Served) -> None:
+        """One turn, a candle a series at most: order, features, windows, requests."""
+        slots = turn.close_time_ms // self.table.timeframe_ms[turn.row]
+        verdict = self._continuity.accept(turn.row, slots, turn.absent, turn.offset)
+        served.count(turn, verdict)
+        if verdict.restarts.any():
+            self._features.reset(turn.row[verdict.restarts])
+            self._ring.reset(turn.row[verdict.restarts])
+        if not verdict.advances.all():
+            turn = turn.take(verdict.advances)
+        if not len(turn.row):
+            return
+        features, volatility = step(self._features, turn.row, self._candles(turn))
+        self._ring.push(turn.row, features)
+        if not turn.speaks.all():
+            turn, features, volatility = turn.take(turn.speaks), features[turn.speaks], volatility[turn.speaks]
+        self._request(Request(turn, features, volatility), timeline, served)
+
+    def _candles(self, turn: Columns) -> Candles:
+        lengths = self.table.timeframe_ms[turn.row]
+        return Candles(turn.close_time_ms, lengths, turn.open, turn.high, turn.low, turn.close, turn.volume)
+
+    def _request(self, request: Request, timeline: Timeline, served: Served) -> None:
+        """Hand what may speak to the bundle that covers its close, for every model of its timeframe."""
+        for timeframe_ms, mine in groups(request, self.table.timeframe_ms[request.candles.row]):
+            models = timeline.models_of(timeframe_ms)
+            if not models:
+                served.withheld["no_bundle"] += mine.size
+            for close_time_ms, together in groups(mine, mine.candles.close_time_ms):
+                for model in models:
+                    self._predict_later(together, timeline.covering(model, close_time_ms), model, served)
+
+    def _predict_later(self, request: Request, epoch: Epoch | None, model: str, served: Served) -> None:
+        if request.size == 0:
+            return
+        if epoch is None:
+            served.withheld["no_bundle"] += request.size
+            return
+        pending = self._pending.get(model)
+        if pending is None or pending.epoch != epoch:
+            bundle = self._bundle(epoch.bundle)
+            if bundle is None:
+                served.withheld["bundle_retired"] += request.size
+                return
+            self._flush(served)
+            pending = self._pending[model] = Pending(epoch, bundle, self.table, self._ring, self._always_direct)
+        spec = pending.bundle.spec
+        reasons = self._continuity.withheld(request.candles.row, spec.warm_up_bars, spec.lookback_bars)
+        held = np.zeros(request.size, np.bool_)
+        for reason, mask in reasons.items():
+            served.withheld[reason] += int(mask.sum())
+            held |= mask
+        pending.add(request.take(~held) if held.any() else request, served)
+        newest = int(request.candles.close_time_ms[0])  # one close time a request
+        self.newest_close_ms[model] = max(newest, self.newest_close_ms.get(model, newest))
+
+    def _flush(self, served: Served) -> None:
+        for pending in self._pending.values():
+            pending.flush(served)
+
+    def forget(self, partitions: Collection[int]) -> None:
+        """Drop the state of partitions that went to another process."""
+        rows = self.table.drop(partitions)
+        self._continuity.reset(rows)
+        self._features.reset(rows)
+        self._ring.reset(rows)
+
+    def rewind_offsets(self) -> dict[int, int]:
+        """By partition, the smallest offset that any live series needs so that its state can be rebuilt.
+
+        Series silent for longer than their own span are no longer live: they would start cold anyway.
+        """
+        rows = self.table.rows
+        rows = rows[~self._continuity.is_cold(rows)]
+        lengths, partitions = self.table.timeframe_ms[rows], self.table.partition[rows]
+        closes = self._continuity.last_slot[rows] * lengths
+        offsets = self._continuity.rewind_offsets(rows)
+        rewinds = {}
+        for partition in np.unique(partitions).tolist():
+            mine = partitions == partition
+            live = mine & (closes[mine].max() - closes <= REWIND_BARS * lengths)
+            rewinds[partition] = int(offsets[live].min())
+        return rewinds
+
+    def _make_room(self) -> None:
+        capacity = self.table.capacity
+        if capacity > len(self._continuity.last_slot):
+            self._continuity.grow(capacity)
+            self._features.grow(capacity)
+            self._ring.grow(capacity)
+
+    def _dead_letters(self, batch: Batch, rejects: list[Reject]) -> list[DeadLetter]:
+        return [
+            DeadLetter(
+                value_base64=_base64(batch.values[at]),
+                key_base64=_base64(batch.keys[at]),
+                reason=reason,
+                topic=self._topic,
+                partition=batch.partitions[at],
+                offset=int(batch.offsets[at]),
+            )
+            for at, reason in rejects
+            if batch.speaks[at]
+        ]
+
+
+def originals(columns: Columns, served: Served) -> Columns:
+    """Leave out later revisions: they are counted and change nothing."""
+    revised = columns.revision != 0
+    if not revised.any():
+        return columns
+    served.ignored["revision"] += int((revised & columns.speaks).sum())
+    return columns.take(~revised)
+
+
+def turns(columns: Columns) -> Iterator[Columns]:
+    """Cut a batch so that each turn holds a series at most once, and a series' candles keep their order."""
+    rows = columns.row
+    if not len(rows):
+        return
+    order = np.argsort(rows, kind="stable")
+    starts = np.flatnonzero(np.diff(rows[order], prepend=-1))
+    lengths = np.diff(starts, append=len(rows))
+    if lengths.max() == 1:
+        yield columns
+        return
+    turn = np.empty_like(order)
+    turn[order] = np.arange(len(rows)) - np.repeat(starts, lengths)
+    by_turn = np.argsort(turn, kind="stable")
+    ends = np.cumsum(np.bincount(turn))
+    for start, end in zip((0, *ends[:-1].tolist()), ends.tolist(), strict=True):
+        yield columns.take(by_turn[start:end])
+
+
+def groups(request: Request, by: NDArray[np.int64]) -> Iterator[tuple[int, Request]]:
+    """Split by the value of a column; most often there is only one."""
+    if request.size and (by == by[0]).all():
+        yield int(by[0]), request
+        return
+    for value in np.unique(by).tolist():
+        yield value, request.take(by == value)
+
+
+def _base64(data: bytes | None) -> str | None:
+    return None if data is None else b64encode(data).decode()

@@ -1,0 +1,226 @@
+"""One step of every feature, for many series at once: the only place where candles become features.
+
+Enters: present candles, at most one a series, and the memory of those series. Leaves: features (n, F), volatility (n,).
+Does not know: absent candles (it sees the slot jump), symbols, windows, models, or if it runs live or over history.
+
+Every feature is free of the scales of price and volume, finite, and a function of at most WARM_UP_BARS slots of the
+past. Spans up to 180 bars are exponential (alpha = 2 / (span + 1); RSI and ATR are Wilder's, 1 / 14); longer ones are
+block-wise rolling windows over grid slots. After a gap the 1-bar return is unknown: it counts as 0, moves neither
+variance nor RSI, and the true range is the candle's own range.
+
+Source: volatilities over several spans, Corsi 2009 (A Simple Approximate Long-Memory Model of Realized Volatility);
+the range estimator, Parkinson 1980; RSI and ATR, Wilder 1978; bands, Bollinger 2001; MACD, Appel 2005.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.feature_state import (
+    ATR_14,
+    CANDLES,
+    CANDLES_240,
+    CLOSES,
+    EMA_12,
+    EMA_20,
+    EMA_26,
+    GAIN_14,
+    LOSS_14,
+    MACD_SIGNAL_9,
+    PARKINSON_10,
+    PARKINSON_60,
+    RETURNS,
+    RETURNS_240,
+    RETURNS_1440,
+    SQUARES,
+    SQUARES_240,
+    SQUARES_1440,
+    VARIANCE_10,
+    VARIANCE_60,
+    VOLUME,
+    VOLUME_10,
+    VOLUME_60,
+    VOLUME_240,
+    Candles,
+    FeatureState,
+    Floats,
+    Ints,
+    Rows,
+)
+
+__all__ = ["CATALOGUE", "COLD_AFTER_ABSENT_BARS", "WARM_UP_BARS", "Candles", "FeatureState", "select", "step"]
+
+WARM_UP_BARS = 1500
+"""Grid slots from cold until every feature is exact within 1e-6, with at most 5 % of them absent."""
+
+COLD_AFTER_ABSENT_BARS = 60
+"""So many absent slots in a row make a series cold again; the caller resets its row."""
+
+CATALOGUE: tuple[str, ...] = (
+    "return",
+    "range",
+    "body",
+    "upper_wick",
+    "lower_wick",
+    "log_volume",
+    "rsi_14",
+    "macd",
+    "macd_histogram",
+    "distance_ema_20",
+    "bollinger_b",
+    "day_sin",
+    "day_cos",
+    "volatility_10",
+    "volatility_240",
+    "volatility_1440",
+    "parkinson_10",
+    "parkinson_60",
+    "volume_10_240",
+    "day_sin_2",
+    "day_cos_2",
+    "hour_sin",
+    "hour_cos",
+)
+"""Append-only: a bundle names the columns it takes, and a column never changes its meaning."""
+
+_SHAPE, _LOG_VOLUME, _MOMENTUM, _BOLLINGER = slice(1, 5), 5, slice(6, 10), 10
+_DAY, _RATIOS, _DAY_2, _HOUR = 11, slice(13, 19), 19, 21
+
+_LEAST_VARIANCE = 1e-12  # of a 1-bar log return: a volatility of 0.01 bps
+_LEAST_SHARE = 0.04  # of the variance over 1,440 slots: no volatility falls below a fifth of that one
+_LEAST_PARKINSON = 1e-14
+_LEAST_VOLUME_RATIO = 1e-3
+_RADIANS_PER_DAY_MS, _RADIANS_PER_HOUR_MS = 2 * math.pi / 86_400_000, 2 * math.pi / 3_600_000
+
+
+def step(state: FeatureState, rows: Rows, candles: Candles) -> tuple[NDArray[np.float32], Floats]:
+    """Advance the memory of `rows` by one candle each, and describe what is known at its close.
+
+    `rows` are unique, and the slots (close_time_ms // timeframe_ms) of a row strictly increase from call to call. A
+    slot that jumps says that those between are absent; where they are COLD_AFTER_ABSENT_BARS or more, the caller has
+    reset the row.
+
+    Returns:
+        features (n, F) float32 in the order of CATALOGUE, and volatility (n,): trailing standard deviation of 1-bar
+        log returns, span 60, never below 1e-6. A row's result does not depend on the other rows of the call.
+    """
+    memory, closes, log_return = state.advance(rows, candles)  # (PLACES, n), (20, n), (n,)
+    variances = _variances(memory)  # (4, n)
+    volatility = np.sqrt(variances[0])
+    unit = candles.close * volatility  # the typical move of one bar, in price
+    features = np.empty((len(CATALOGUE), len(rows)))
+    np.divide(log_return, volatility, out=features[0])
+    _describe_shape(candles, unit, features[_SHAPE])
+    _describe_momentum(memory, candles.close, unit, features[_MOMENTUM])
+    features[_BOLLINGER] = _bollinger(closes, candles.close, unit)
+    ratios = _log_ratios(memory, variances, candles.volume)  # (7, n)
+    features[_LOG_VOLUME], features[_RATIOS] = ratios[0], ratios[1:]
+    _describe_clock(candles.close_time_ms, features)
+    return features.T.astype(np.float32, order="C"), volatility
+
+
+def select(features: Sequence[str]) -> NDArray[np.intp] | slice:
+    """The catalogue columns of a bundle; `slice(None)` when it takes the whole catalogue in order.
+
+    Raises:
+        ValueError: a name is not in the catalogue.
+    """
+    if tuple(features) == CATALOGUE:
+        return slice(None)
+    return np.array([CATALOGUE.index(name) for name in features], np.intp)
+
+
+def _variances(memory: Floats) -> Floats:
+    """Variances of the 1-bar log return over 60, 10 (exponential), 240 and 1,440 bars (finite), floored, (4, n)."""
+    variances = np.empty((4, memory.shape[1]))
+    variances[:] = memory[VARIANCE_60]  # stands for the long ones until a return is known
+    variances[1] = memory[VARIANCE_10]
+    count = memory[RETURNS_240 : RETURNS_1440 + 1] + memory[RETURNS]
+    total = memory[SQUARES_240 : SQUARES_1440 + 1] + memory[SQUARES]
+    np.divide(total, count, out=variances[2:], where=count > 0.0)
+    floor = np.maximum(_LEAST_SHARE * variances[3], _LEAST_VARIANCE)
+    np.maximum(variances, floor, out=variances)
+    return variances
+
+
+def _describe_shape(candles: Candles, unit: Floats, out: Floats) -> None:
+    """Range, body, upper and lower wick, in units of the typical move, (4, n)."""
+    np.subtract(candles.high, candles.low, out=out[0])
+    np.subtract(candles.close, candles.open, out=out[1])
+    np.subtract(candles.high, np.maximum(candles.open, candles.close), out=out[2])
+    np.subtract(np.minimum(candles.open, candles.close), candles.low, out=out[3])
+    out /= unit
+
+
+def _describe_momentum(memory: Floats, close: Floats, unit: Floats, out: Floats) -> None:
+    """RSI less 50 over 20; in units of the true range: MACD 12/26, its histogram (9), distance to EMA 20, (4, n)."""
+    gain, loss = memory[GAIN_14], memory[LOSS_14]
+    # The last term is seen only where a price stands still so long that its past must be forgotten.
+    np.divide(2.5 * (gain - loss), gain + loss + 1e-6 * unit, out=out[0])
+    np.subtract(memory[EMA_12], memory[EMA_26], out=out[1])
+    np.subtract(out[1], memory[MACD_SIGNAL_9], out=out[2])
+    np.subtract(close, memory[EMA_20], out=out[3])
+    out[1:] /= np.maximum(memory[ATR_14], 0.2 * unit)
+
+
+def _bollinger(closes: Floats, close: Floats, unit: Floats) -> Floats:
+    """Distance to the mean close of the last 20 slots, over two population standard deviations: 2 %b - 1."""
+    count: int | NDArray[np.intp] = CLOSES
+    # At least two columns: one alone would be summed in another order, and a row's bits depend on its company.
+    powers = np.zeros((2, CLOSES, max(len(close), 2)))
+    distance, square = powers[:, :, : len(close)]  # from the close, so that squares keep their digits
+    np.subtract(closes, close, out=distance)
+    if not closes.all():
+        distance *= closes > 0.0
+        count = np.count_nonzero(closes, axis=0)
+    np.multiply(distance, distance, out=square)
+    mean, mean_square = powers.sum(axis=1)[:, : len(close)] / count
+    variance = np.maximum(mean_square - mean * mean, 0.0)
+    position: Floats = -mean / (2.0 * np.sqrt(variance) + 0.05 * unit)
+    return position
+
+
+def _log_ratios(memory: Floats, variances: Floats, volume: Floats) -> Floats:
+    """Log ratios of volumes and volatilities, (7, n).
+
+    This volume to its average (60), volatilities (10, 240, 1,440) and Parkinson's (10, 60) to that over 60, average
+    volume 10 to 240. Those of volume are 0 where nothing traded within 240 bars.
+    """
+    ratios = np.empty((7, len(volume)))
+    traded = _volume_ratios(memory, volume, out=ratios[::6])
+    ratios[1:4] = variances[1:]
+    np.add(memory[PARKINSON_10 : PARKINSON_60 + 1], _LEAST_PARKINSON, out=ratios[4:6])
+    ratios[1:6] /= variances[0]
+    np.log(ratios, out=ratios)
+    ratios[1:6] *= 0.5  # variance to standard deviation
+    ratios[::6] *= traded
+    return ratios
+
+
+def _volume_ratios(memory: Floats, volume: Floats, out: Floats) -> NDArray[np.bool_]:
+    """This volume to its average over 60, and the average over 10 to that over 240, (2, n); return where they exist."""
+    total = memory[VOLUME_240] + memory[VOLUME]
+    usual = np.empty_like(out)
+    np.multiply(memory[VOLUME_60], total > 0.0, out=usual[0])
+    np.divide(total, memory[CANDLES_240] + memory[CANDLES], out=usual[1])
+    traded: NDArray[np.bool_] = usual > 0.0
+    out[0], out[1] = volume, memory[VOLUME_10]
+    np.divide(out, usual, out=out, where=traded)
+    out += _LEAST_VOLUME_RATIO
+    return traded
+
+
+def _describe_clock(close_time_ms: Ints, features: Floats) -> None:
+    """Where the close lies in the UTC day (two harmonics) and in the hour."""
+    if (close_time_ms == close_time_ms[:1]).all():
+        close_time_ms = close_time_ms[:1]  # a tick of one timeframe: once for all
+    day = (close_time_ms % 86_400_000) * _RADIANS_PER_DAY_MS
+    hour = (close_time_ms % 3_600_000) * _RADIANS_PER_HOUR_MS
+    sine, cosine = np.sin(day), np.cos(day)
+    features[_DAY], features[_DAY + 1] = sine, cosine
+    features[_DAY_2], features[_DAY_2 + 1] = 2.0 * sine * cosine, 1.0 - 2.0 * sine * sine
+    features[_HOUR], features[_HOUR + 1] = np.sin(hour), np.cos(hour)

@@ -1,0 +1,113 @@
+"""Features of a whole history: the very step that serves, run over a table of candles.
+
+Enters: a grid of time slots with the candles of S series, NaN where absent. Leaves: features, volatility, and where they
+are exact. Does not know: files, labels, splits, models.
+
+Memory of the step is finite, so a long history is cut into segments that run side by side as rows of their own, each
+warmed up on the WARM_UP_BARS slots before it: same features within 1e-6, tens of times faster.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.feature_state import BLOCK_BARS
+from models.features import CATALOGUE, COLD_AFTER_ABSENT_BARS, WARM_UP_BARS, Candles, FeatureState, step
+
+MAX_ABSENT_SHARE = 0.05
+"""Of the last WARM_UP_BARS slots; with more of them absent, features are not exact and the series is not warm."""
+
+_ROWS_PER_STEP = 500  # a step costs about as much before its first row as these rows do (measured)
+
+
+class _Segments(NamedTuple):
+    """One row each: where it starts to warm up, and the slots [first, last) that it answers for."""
+
+    series: NDArray[np.intp]
+    start: NDArray[np.intp]
+    first: NDArray[np.intp]
+    last: NDArray[np.intp]
+
+
+def grid_features(
+    close_time_ms: NDArray[np.int64], timeframe_ms: int, ohlcv: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]:
+    """Compute the features of every warm slot.
+
+    Args:
+        close_time_ms: (T,) consecutive grid slots, UTC.
+        timeframe_ms: the spacing of the grid.
+        ohlcv: (5, S, T) open, high, low, close, volume; NaN in all five where the series has no candle.
+
+    Returns:
+        features (S, T, F) float32, 0 where not warm; volatility (S, T), NaN where not warm; warm (S, T): a candle is
+        present, WARM_UP_BARS or more slots after the series' cold start, and at most 5 % of the last WARM_UP_BARS slots
+        are absent. A series starts cold at its first candle, and again after COLD_AFTER_ABSENT_BARS absent in a row.
+
+    Raises:
+        ValueError: the times are not consecutive slots of `timeframe_ms`.
+    """
+    if (np.diff(close_time_ms) != timeframe_ms).any():
+        raise ValueError(f"close times are not consecutive slots of {timeframe_ms} ms; fill the gaps with NaN candles")
+    _, series, slots = ohlcv.shape
+    present = np.isfinite(ohlcv[3])
+    cold = cold_starts(present)
+    warm = warm_slots(present, cold)
+    features = np.zeros((series, slots, len(CATALOGUE)), np.float32)
+    volatility = np.full((series, slots), np.nan)
+    segments = _cut(series, slots)
+    state, timeframes = FeatureState(len(segments.series)), np.full(len(segments.series), timeframe_ms)
+    for bar in range(int((segments.last - segments.start).max(initial=0))):
+        rows = np.flatnonzero(segments.start + bar < segments.last)
+        rows = rows[present[segments.series[rows], segments.start[rows] + bar]]
+        at, slot = segments.series[rows], segments.start[rows] + bar
+        state.reset(rows[cold[at, slot]])
+        candles = Candles(close_time_ms[slot], timeframes[rows], *ohlcv[:, at, slot])
+        if bar < WARM_UP_BARS:
+            state.advance(rows, candles)  # no segment answers yet
+            continue
+        values, deviation = step(state, rows, candles)
+        exact = np.flatnonzero(warm[at, slot] & (slot >= segments.first[rows]))
+        features[at[exact], slot[exact]] = values[exact]
+        volatility[at[exact], slot[exact]] = deviation[exact]
+    return features, volatility, warm
+
+
+def cold_starts(present: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Mark the first candle of each series, and the first after COLD_AFTER_ABSENT_BARS absent in a row, (S, T)."""
+    slots = np.arange(present.shape[1])
+    last = np.maximum.accumulate(np.where(present, slots, -1), axis=1)
+    before = np.concatenate([np.full((len(present), 1), -1), last[:, :-1]], axis=1)  # last candle before the slot
+    marks: NDArray[np.bool_] = present & ((before < 0) | (slots - before > COLD_AFTER_ABSENT_BARS))
+    return marks
+
+
+def warm_slots(present: NDArray[np.bool_], cold: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Mark the candles whose features are exact, (S, T)."""
+    slots = np.arange(present.shape[1])
+    start = np.maximum.accumulate(np.where(cold, slots, -1), axis=1)
+    absent = np.cumsum(~present, axis=1, dtype=np.int64)
+    recent = absent.copy()  # of the last WARM_UP_BARS slots
+    recent[:, WARM_UP_BARS:] -= absent[:, :-WARM_UP_BARS]
+    marks: NDArray[np.bool_] = (
+        present & (start >= 0) & (slots - start >= WARM_UP_BARS) & (recent <= MAX_ABSENT_SHARE * WARM_UP_BARS)
+    )
+    return marks
+
+
+def _cut(series: int, slots: int) -> _Segments:
+    """Cut so that the whole costs least: fewer steps against more rows that only warm up."""
+    parts = max(1, round(math.sqrt(slots * _ROWS_PER_STEP / (WARM_UP_BARS * max(series, 1)))))
+    length = max(1, math.ceil(slots / parts / BLOCK_BARS)) * BLOCK_BARS  # so that all turn their blocks together
+    first = np.arange(0, slots, length)
+    shape = (series, len(first))
+    return _Segments(
+        series=np.repeat(np.arange(series), len(first)),
+        start=np.broadcast_to(np.maximum(first - WARM_UP_BARS, 0), shape).ravel(),
+        first=np.broadcast_to(first, shape).ravel(),
+        last=np.broadcast_to(np.minimum(first + length, slots), shape).ravel(),
+    )

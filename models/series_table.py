@@ -1,0 +1,66 @@
+"""Which row of the state arrays belongs to which series, and on which partition it lives.
+
+Enters: keys of records. Leaves: row numbers. Does not know: what the rows hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.series import Series, parse_key
+
+
+class SeriesTable:
+    """Rows are given out in order and taken back when their partition goes; `capacity` doubles when full."""
+
+    def __init__(self, capacity: int = 64) -> None:
+        self.row_of: dict[bytes, int] = {}
+        self.series: list[Series] = []
+        self.keys: list[bytes] = []
+        self.timeframe_ms = np.ones(capacity, np.int64)
+        self.partition = np.full(capacity, -1, np.int64)
+        self._free: list[int] = []
+
+    @property
+    def capacity(self) -> int:
+        """Rows there is room for."""
+        return len(self.partition)
+
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        """Every row in use."""
+        return np.flatnonzero(self.partition >= 0)
+
+    def add(self, key: bytes, partition: int) -> int:
+        """Give a new series its row.
+
+        Raises:
+            InvalidMessage: the key is not `exchange|symbol|timeframe`.
+        """
+        series = parse_key(key)
+        if self._free:
+            row = self._free.pop()
+            self.series[row], self.keys[row] = series, key
+        else:
+            row = len(self.series)
+            self.series.append(series)
+            self.keys.append(key)
+        if row >= self.capacity:
+            self.timeframe_ms = np.concatenate([self.timeframe_ms, np.ones_like(self.timeframe_ms)])
+            self.partition = np.concatenate([self.partition, np.full_like(self.partition, -1)])
+        self.row_of[key] = row
+        self.timeframe_ms[row] = series.timeframe_ms
+        self.partition[row] = partition
+        return row
+
+    def drop(self, partitions: Collection[int]) -> NDArray[np.intp]:
+        """Take back the rows of these partitions, and say which they were."""
+        rows = np.flatnonzero(np.isin(self.partition, list(partitions)))
+        for row in rows.tolist():
+            del self.row_of[self.keys[row]]
+            self._free.append(row)
+        self.partition[rows] = -1
+        return rows

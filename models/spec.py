@@ -1,0 +1,154 @@
+"""What a bundle says about itself: everything needed to use its weights, as canonical JSON.
+
+Enters: bytes of the header of a blob. Leaves: a bounded, typed `Spec`. Does not know: torch, tensors, Kafka.
+No time, path, host, job or signature belongs here: one seed, one lock and one CPU type give one hash.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from models.errors import InvalidBundle
+from models.features import CATALOGUE, WARM_UP_BARS
+
+SPEC_VERSION = 1
+MAX_HIDDEN, MAX_LAYERS, MAX_LOOKBACK_BARS = 512, 4, 256
+
+Positive = Annotated[float, Meta(gt=0)]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class Network(_Strict, frozen=True, kw_only=True):
+    """Which network the weights belong to. `(B, L, F)` in, `(B, 4)` out."""
+
+    kind: Literal["lstm"]
+    hidden: Annotated[int, Meta(ge=1, le=MAX_HIDDEN)]
+    layers: Annotated[int, Meta(ge=1, le=MAX_LAYERS)]
+
+
+class Labels(_Strict, frozen=True, kw_only=True):
+    """Names of the label definitions in `models.label`."""
+
+    return_: Literal["log_return_over_volatility"] = msgspec.field(name="return", default="log_return_over_volatility")
+    range: Literal["log_mean_range_over_volatility"] = "log_mean_range_over_volatility"
+
+
+class Distribution(_Strict, frozen=True, kw_only=True):
+    """The families of the two heads."""
+
+    return_: Literal["student_t"] = msgspec.field(name="return", default="student_t")
+    dof: Annotated[float, Meta(gt=2, le=1e6)]
+    range: Literal["gaussian"] = "gaussian"
+
+
+class Har(_Strict, frozen=True, kw_only=True):
+    """Linear mean and linear log standard deviation of the range label on features at the close."""
+
+    features: Annotated[tuple[str, ...], Meta(min_length=1, max_length=64)]
+    mean: tuple[float, ...]  # intercept, then one coefficient a feature
+    log_sd: tuple[float, ...]  # likewise
+
+
+class RangeEwma(_Strict, frozen=True, kw_only=True):
+    """Range label as a line in ln(EMA of (high-low)/close over the volatility); Gaussian residual."""
+
+    span_bars: Annotated[int, Meta(ge=2, le=180)]
+    intercept: float
+    slope: float
+    sd: Positive
+
+
+class Baselines(_Strict, frozen=True, kw_only=True):
+    """Parameters of the honest baselines, fitted on the rows that trained the network."""
+
+    return_scale: Positive  # zero-mean Student-t
+    return_dof: Annotated[float, Meta(gt=2, le=1e6)]
+    vol60_mean: float  # the range label's own mean and sd
+    vol60_sd: Positive
+    range_ewma: RangeEwma
+    har: Har
+    up_rate: Annotated[float, Meta(ge=0, le=1)]
+
+
+class Calibration(_Strict, frozen=True, kw_only=True):
+    """Fitted on validation data, applied to the raw outputs: location * factor, scale * factor, location + shift."""
+
+    return_location_factor: Annotated[float, Meta(ge=0, le=10)] = 1.0
+    return_scale_factor: Positive = 1.0
+    range_location_shift: float = 0.0
+    range_scale_factor: Positive = 1.0
+    interval_coverage: Annotated[float, Meta(gt=0, lt=1)] = 0.8
+
+
+class Thresholds(_Strict, frozen=True, kw_only=True):
+    """Probability up from which a proven direction is long, and under which it is short."""
+
+    long: Annotated[float, Meta(ge=0.5, le=1)] = 0.55
+    short: Annotated[float, Meta(ge=0, le=0.5)] = 0.45
+
+
+class Golden(_Strict, frozen=True, kw_only=True):
+    """A small input and its output travel as tensors of these names; another output on this machine refuses the bundle."""
+
+    input: Literal["golden.input"] = "golden.input"  # (2, L, F) float32
+    output: Literal["golden.output"] = "golden.output"  # (2, 4) float32
+    tolerance: Annotated[float, Meta(gt=0, le=1e-3)] = 1e-4
+
+
+class Spec(_Strict, frozen=True, kw_only=True):
+    """Everything needed to use the weights."""
+
+    spec_version: Literal[1] = 1
+    model: Name
+    timeframe_ms: Annotated[int, Meta(ge=1_000, le=604_800_000)]
+    horizon_bars: Annotated[int, Meta(ge=1, le=1_440)]
+    lookback_bars: Annotated[int, Meta(ge=1, le=MAX_LOOKBACK_BARS)]
+    warm_up_bars: Annotated[int, Meta(ge=1, le=WARM_UP_BARS)]
+    symbols: Annotated[tuple[str, ...], Meta(min_length=1, max_length=10_000)]  # it was trained on these, sorted
+    features: Annotated[tuple[str, ...], Meta(min_length=1, max_length=256)]
+    labels: Labels
+    network: Network
+    distribution: Distribution
+    baselines: Baselines
+    calibration: Calibration
+    thresholds: Thresholds
+    golden: Golden
+    trained_until_ms: Annotated[int, Meta(ge=0, le=2**53)]  # close time of the last bar any label of training saw
+    seed: Annotated[int, Meta(ge=0, le=2**53)]
+
+
+_encoder = msgspec.json.Encoder(order="sorted")
+_decoder = msgspec.json.Decoder(Spec)
+
+
+def canonical_json(spec: Spec) -> str:
+    """The one text of a spec: keys sorted, no spaces."""
+    return _encoder.encode(spec).decode()
+
+
+def parse_spec(text: str) -> Spec:
+    """Read a spec and hold it to its bounds.
+
+    Raises:
+        InvalidBundle: not the canonical JSON of a spec of this version, or a bound, feature or length is wrong.
+    """
+    try:
+        spec = _decoder.decode(text)
+    except msgspec.MsgspecError as error:
+        raise InvalidBundle(f"spec: {error}") from error
+    unknown = [name for name in (*spec.features, *spec.baselines.har.features) if name not in CATALOGUE]
+    if unknown:
+        raise InvalidBundle(f"spec: features {unknown} are not in this version's catalogue; upgrade candlewick")
+    har = spec.baselines.har
+    if not len(har.mean) == len(har.log_sd) == len(har.features) + 1:
+        raise InvalidBundle("spec: har needs an intercept and one coefficient a feature, for mean and log_sd")
+    if canonical_json(spec) != text:
+        raise InvalidBundle("spec: not canonical JSON, so its hash would not be unique")
+    return spec

@@ -1,0 +1,1 @@
+"""Faust app, agents and services: they move records and call models/."""

@@ -1,0 +1,275 @@
+"""The consumer of `candles`: it fetches batches, hands them to an agent through a bounded channel, and commits what was
+acknowledged, each commit with the offset from which state can be rebuilt.
+
+Enters: partitions, given and taken by the group. Leaves: batches of raw records. Does not know: what is done with them.
+
+Two traps shape it (see docs/adr/0001). aiokafka hands out records of a new assignment before the callback that seeks has
+finished, so nothing is taken until `_ready`, which is raised in the same event-loop step as the seeks. And it swallows
+what that callback raises, so every failure there ends the process by hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import CommitFailedError, IllegalGenerationError, KafkaError, RebalanceInProgressError
+from aiokafka.structs import OffsetAndMetadata
+from mode import Service
+
+from models.decode import Batch
+from models.errors import CandlewickError
+from streaming import metrics
+from streaming.clients import connection, new_admin, new_reader
+from streaming.rewind import Resume, encode_rewind, plan
+from streaming.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+FETCH_WAIT_MS = 50  # a longer poll holds back whatever else goes through this connection, the commit among it
+PARTITION_BYTES = 4 << 20
+IN_FLIGHT = 2
+"""Batches in the channel: one being worked on, one ready, and Kafka waits with the rest."""
+
+
+class Fetched(NamedTuple):
+    """A batch, and where each partition stands once it is done."""
+
+    batch: Batch
+    ends: dict[int, int]  # partition to the offset after its last record
+
+
+class Stalled(CandlewickError):
+    """Lag grows and nothing moves; the process ends so that a fresh one can take over."""
+
+
+class BatchSource(Service):
+    """Supervised by the Faust worker. The agent calls `done` once all that a batch led to is acknowledged."""
+
+    def __init__(
+        self, settings: Settings, put: Callable[[Fetched], Any], forget: Callable[[Collection[int]], None]
+    ) -> None:
+        self._settings = settings
+        self._role = settings.predict
+        self._topic = settings.topic("candles")
+        self._put = put  # awaits while the channel is full
+        self._forget = forget
+        self._ready = False
+        self._plans: dict[int, Resume] = {}
+        self._positions: dict[int, int] = {}  # partition to the offset after the last record whose results are safe
+        self._uncommitted: dict[int, OffsetAndMetadata] = {}
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.caught_up = asyncio.Event()  # joined, and every window rebuilt
+        super().__init__()
+
+    async def on_start(self) -> None:
+        """Join the group."""
+        self._admin = new_admin(self._settings)
+        self._lookup = new_reader(self._settings)  # never fetches: a live long poll would hold its answers back
+        self._consumer = AIOKafkaConsumer(
+            **connection(self._settings),
+            group_id=self._role.group,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            session_timeout_ms=int(self._role.session_timeout_s * 1000),
+            heartbeat_interval_ms=int(self._role.session_timeout_s * 250),
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_partition_fetch_bytes=PARTITION_BYTES,
+            max_poll_records=self._role.max_batch_records,
+            partition_assignment_strategy=(StickyPartitionAssignor,),
+        )
+        for client in (self._admin, self._lookup):
+            await client.start()
+        self._consumer.subscribe([self._topic], listener=_Listener(self))
+        await self._consumer.start()
+
+    async def on_stop(self) -> None:
+        """Finish what is in flight, commit it, leave the group."""
+        self._ready = False
+        if not await self._drained():
+            logger.warning("stopped with batches in flight; they will be done again in_flight=%d", self._in_flight)
+        await self._commit()
+        for close in (self._consumer.stop, self._lookup.stop, self._admin.close):
+            try:
+                await close()
+            except KafkaError as error:
+                logger.warning("a client did not close cleanly error=%r", error)
+        logger.info("left the group group=%s", self._role.group)
+
+    # --- the way of a batch
+
+    @Service.task
+    async def _fetch(self) -> None:
+        while not self.should_stop:
+            records = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS)
+            if records and self._ready:
+                self._in_flight += 1
+                self._idle.clear()
+                await self._put(self._fetched(records))
+
+    def _fetched(self, records: dict[TopicPartition, list[Any]]) -> Fetched:
+        flat = [record for batch in records.values() for record in batch]
+        offsets = np.fromiter((record.offset for record in flat), np.int64, len(flat))
+        partitions = [record.partition for record in flat]
+        ends = {tp.partition: batch[-1].offset + 1 for tp, batch in records.items()}
+        speaks = np.ones(len(flat), np.bool_)
+        first = 0
+        for tp, batch in records.items():
+            resume = self._plans[tp.partition].resume
+            if batch[0].offset < resume:
+                speaks[first : first + len(batch)] = offsets[first : first + len(batch)] >= resume
+            first += len(batch)
+        return Fetched(
+            Batch([record.key for record in flat], [record.value for record in flat], partitions, offsets, speaks), ends
+        )
+
+    def done(self, fetched: Fetched, rewinds: dict[int, int]) -> None:
+        """All that this batch led to is acknowledged; its offsets may be committed.
+
+        Args:
+            fetched: the batch.
+            rewinds: per partition, the offset from which the state after this very batch can be rebuilt.
+        """
+        for partition, end in fetched.ends.items():
+            self._positions[partition] = end
+            if end >= self._plans[partition].resume:
+                self._uncommitted[partition] = OffsetAndMetadata(end, encode_rewind(rewinds.get(partition, end)))
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
+        self._check_caught_up()
+
+    def _check_caught_up(self) -> None:
+        if self._ready and all(self._positions[p] >= plan.resume for p, plan in self._plans.items()):
+            self.caught_up.set()
+
+    async def _drained(self) -> bool:
+        try:
+            await asyncio.wait_for(self._idle.wait(), self._role.drain_timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    # --- commits
+
+    @Service.task
+    async def _commit_by_timer(self) -> None:
+        while not self.should_stop:
+            await self.sleep(self._role.commit_interval_s)
+            await self._commit()
+
+    async def _commit(self) -> None:
+        offsets, self._uncommitted = self._uncommitted, {}
+        if not offsets:
+            return
+        try:
+            await self._consumer.commit({TopicPartition(self._topic, p): offset for p, offset in offsets.items()})
+        except (CommitFailedError, IllegalGenerationError, RebalanceInProgressError) as error:
+            # Whoever owns the partition now does these records again; the signals come out the same.
+            logger.info("commit came too late for this assignment error=%r", error)
+        except KafkaError as error:
+            logger.warning("commit failed, to be tried again error=%r", error)
+            self._uncommitted = offsets | self._uncommitted
+
+    # --- the assignment
+
+    async def revoked(self) -> None:
+        """Finish what is in flight and commit it, before partitions go."""
+        self._ready = False
+        self.caught_up.clear()
+        if not await self._drained():
+            raise Stalled(f"a batch was still not done {self._role.drain_timeout_s:g} s after a rebalance began")
+        await self._commit()
+
+    async def assigned(self, partitions: Iterable[int]) -> None:
+        """Keep the state of partitions that stayed, rewind those that are new."""
+        mine = set(partitions)
+        new = sorted(mine - set(self._positions))
+        plans = await self._look_up(new)
+        # From here to the end without an await: the seeks and the flag belong to one step of the event loop.
+        gone = set(self._positions) - mine
+        self._forget(gone)
+        for partition in gone:
+            del self._positions[partition], self._plans[partition]
+        for partition in new:
+            self._plans[partition] = plans[partition]
+            self._positions[partition] = plans[partition].start
+        for partition in mine:
+            self._consumer.seek(TopicPartition(self._topic, partition), self._positions[partition])
+        self._uncommitted.clear()
+        self._moved_at = time.monotonic()
+        self._ready = True
+        self._check_caught_up()
+        rebuilds = sum(plan.resume - plan.start for plan in plans.values())
+        logger.info("assigned partitions=%d new=%d rebuilds_records=%d", len(mine), len(new), rebuilds)
+        metrics.assigned_partitions.set(len(mine))
+
+    async def _look_up(self, partitions: list[int]) -> dict[int, Resume]:
+        if not partitions:
+            return {}
+        tps = [TopicPartition(self._topic, partition) for partition in partitions]
+        committed = await self._admin.list_consumer_group_offsets(self._role.group, partitions=tps)
+        beginnings = await self._lookup.beginning_offsets(tps)
+        ends = await self._lookup.end_offsets(tps)
+        plans = {}
+        for tp in tps:
+            offset, metadata = committed.get(tp, (None, None))
+            try:
+                plans[tp.partition] = plan(offset, metadata, beginnings[tp], ends[tp])
+            except ValueError as error:
+                raise CandlewickError(f"{tp.topic}[{tp.partition}]: {error}") from error
+        return plans
+
+    # --- the watchdog
+
+    @Service.task
+    async def _watch(self) -> None:
+        """End the process when lag is there and nothing moves; see faust #175, aiokafka #1037."""
+        seen: dict[int, int] = {}
+        self._moved_at = time.monotonic()
+        while not self.should_stop:
+            await self.sleep(min(1.0, self._role.stall_timeout_s / 4))
+            lag = await self._lag()
+            metrics.lag.set(lag)
+            if not lag or seen != self._positions:
+                seen, self._moved_at = dict(self._positions), time.monotonic()
+            elif time.monotonic() - self._moved_at > self._role.stall_timeout_s:
+                raise Stalled(f"no progress for {self._role.stall_timeout_s:g} s with {lag} candles waiting")
+
+    async def _lag(self) -> int:
+        """Candles waiting; 0 while Kafka does not say, since then it is not this process that stalls."""
+        positions = dict(self._positions)
+        try:
+            ends = await self._lookup.end_offsets([TopicPartition(self._topic, p) for p in positions])
+        except KafkaError as error:
+            logger.warning("cannot hear how far candles goes error=%r", error)
+            return 0
+        return int(sum(end - positions[tp.partition] for tp, end in ends.items()))
+
+
+class _Listener(ConsumerRebalanceListener):
+    """Tells the source; aiokafka swallows exceptions here, so a failure ends the process by hand."""
+
+    def __init__(self, source: BatchSource) -> None:
+        self._source = source
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        await self._or_crash(self._source.revoked())
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        await self._or_crash(self._source.assigned(tp.partition for tp in assigned))
+
+    async def _or_crash(self, step: Any) -> None:
+        try:
+            await step
+        except Exception as error:
+            logger.exception("rebalance failed")
+            await self._source.crash(error)

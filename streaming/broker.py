@@ -1,0 +1,36 @@
+"""`candlewick broker`: the embedded Kafka in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from models.errors import CandlewickError
+from streaming.embedded_kafka import EmbeddedKafka
+from streaming.settings import Settings
+from streaming.up import broker_config
+
+POLL_S = 0.2
+
+
+async def run_broker(settings: Settings, port: int, folder: Path | None, as_json: bool) -> None:
+    """Run until cancelled; the first line says where it listens.
+
+    Raises:
+        CandlewickError: it cannot start, another process runs it already, or it ended by itself.
+    """
+    broker = EmbeddedKafka(broker_config(settings, port, folder))
+    try:
+        await asyncio.to_thread(broker.start)
+        if not broker.owned:
+            raise CandlewickError(f"another process runs the broker of this folder already, at {broker.bootstrap}")
+        said = json.dumps({"bootstrap": broker.bootstrap}) if as_json else f"Kafka listens on {broker.bootstrap}"
+        sys.stdout.write(said + "\n")
+        sys.stdout.flush()
+        while broker.alive:
+            await asyncio.sleep(POLL_S)
+        raise CandlewickError(f"Kafka ended by itself; its log is {broker.log}")
+    finally:
+        await asyncio.to_thread(broker.stop)

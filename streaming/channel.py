@@ -1,0 +1,32 @@
+"""The bounded way from a source to its agent.
+
+Does not know: what travels on it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faust
+from faust.channels import Channel
+from mode.utils.queues import FlowControlEvent, ThrowableQueue
+
+from streaming.batches import IN_FLIGHT
+
+
+class BatchChannel(Channel):
+    """A Faust channel whose queue survives a rebalance: the stock one is cleared, and batches in it would be lost."""
+
+    def __init__(self, app: faust.App) -> None:
+        super().__init__(app, maxsize=IN_FLIGHT)
+
+    @property
+    def queue(self) -> Any:
+        """The queue itself, made when first asked for."""
+        if self._queue is None:
+            self._queue: Any = ThrowableQueue(
+                maxsize=self.maxsize,
+                flow_control=FlowControlEvent(initially_suspended=False),
+                clear_on_resume=False,
+            )
+        return self._queue

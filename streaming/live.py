@@ -1,0 +1,77 @@
+"""`candlewick replay` and `candlewick up`: a system with candles flowing through it.
+
+Enters: settings and paths of candle files. Leaves: what was replayed. Does not know: windows, models.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from models.candle_files import read_candles
+from models.candle_table import CandleTable
+from models.series import canonical_symbol
+from streaming.clients import new_admin, started
+from streaming.replay import FollowCommits, replay
+from streaming.settings import Settings
+from streaming.up import up
+
+logger = logging.getLogger(__name__)
+
+SHOWN_REJECTS = 20
+
+
+def load(
+    paths: Sequence[Path], symbols: Sequence[str] = (), exchange: str = "binance", timeframe: str | None = None
+) -> CandleTable:
+    """Read candle files; rows that cannot be used are logged with file and line.
+
+    Raises:
+        CandlewickError: nothing usable, or a symbol that the files do not hold.
+    """
+    table = read_candles(paths, exchange=exchange, timeframe=timeframe)
+    for row in table.rejected[:SHOWN_REJECTS]:
+        logger.warning("row left out at=%s:%d reason=%s", row.file, row.line, row.reason)
+    if len(table.rejected) > SHOWN_REJECTS:
+        logger.warning("and %d more rows left out", len(table.rejected) - SHOWN_REJECTS)
+    return table.only([canonical_symbol(symbol) for symbol in symbols]) if symbols else table
+
+
+async def run_replay(
+    settings: Settings,
+    paths: Sequence[Path],
+    speed: float | None,
+    symbols: Sequence[str],
+    exchange: str,
+    timeframe: str | None,
+) -> dict[str, Any]:
+    """Replay and wait for nobody."""
+    table = load(paths, symbols, exchange, timeframe)
+    progress = await replay(settings, table, speed)
+    return asdict(progress) | {"rejected_rows": len(table.rejected)}
+
+
+async def run_up(settings: Settings, paths: Sequence[Path], speed: float | None) -> None:
+    """Keep everything running until cancelled; a replay is its clock."""
+    table = load(paths) if paths else None
+    async with up(settings) as system:
+        await system.ready()
+        servers = system.settings.kafka.bootstrap_servers
+        _say({"bootstrap": servers, "ready": [child.name for child in system.children]})
+        if table is not None:
+            async with started(new_admin(system.settings)) as admin:
+                gate = FollowCommits(system.settings, admin, settings.predict.group)
+                await system.or_fail(replay(system.settings, table, speed, gate))
+                await system.or_fail(gate.caught_up())
+            _say({"replayed": True})
+        await system.failed
+
+
+def _say(what: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()

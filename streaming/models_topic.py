@@ -1,0 +1,211 @@
+"""What people and jobs do with the topic `models`: publish a bundle, activate it, roll back, look.
+
+Enters: bundles as bytes, names of bundles. Leaves: records on `models`. Does not know: who serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from models.activation import Slot, Timeline, epoch_of
+from models.bundle import digest, unpack
+from models.bundle_log import Accepted, BundleLog, CompleteBundle, chunks
+from models.errors import CandlewickError, InvalidBundle, InvalidMessage
+from models.events import Activation, Origin, encode
+from models.serving import make_ready
+from models.spec import Spec
+from streaming.clients import new_producer, new_reader, started
+from streaming.settings import Settings
+from streaming.tail import newest_closes
+
+logger = logging.getLogger(__name__)
+
+LIVE_LEAD_MS = 5_000
+"""A live swap is announced so long ahead, so that every replica has it in time."""
+_READ_TIMEOUT_S = 60
+_LIVE: frozenset[Origin] = frozenset({"live", "repaired"})
+
+
+@dataclass
+class ModelsView:
+    """The topic as it is now: whole bundles, accepted activations, and what was wrong."""
+
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    specs: dict[str, Spec | InvalidBundle] = field(default_factory=dict)
+    activations: list[Accepted] = field(default_factory=list)
+    refused: list[tuple[int, str]] = field(default_factory=list)  # offset, reason
+
+    @property
+    def timeline(self) -> Timeline:
+        """Which epoch covers which close."""
+        timeline = Timeline()
+        for offset, activation in self.activations:
+            spec = self.specs[activation.bundle]
+            assert isinstance(spec, Spec)  # noqa: S101 - others were refused
+            timeline = timeline.with_epoch(epoch_of(activation, offset), Slot(spec.timeframe_ms, spec.horizon_bars))
+        return timeline
+
+    def resolve(self, name: str) -> str:
+        """The hash that a hash, its unique beginning or a file stands for.
+
+        Raises:
+            CandlewickError: none on the topic, or several.
+        """
+        if Path(name).is_file():
+            name = digest(Path(name).read_bytes())
+        found = [sha256 for sha256 in self.blobs if sha256.startswith(name)]
+        if len(found) != 1:
+            raise CandlewickError(
+                f"{name!r} names {len(found)} bundles on the topic: "
+                + ("publish it first with `candlewick models publish FILE`" if not found else "write more of its hash")
+            )
+        return found[0]
+
+    def spec(self, sha256: str) -> Spec:
+        """The spec of a bundle on the topic.
+
+        Raises:
+            InvalidBundle: it is not fit to serve.
+        """
+        spec = self.specs[sha256]
+        if isinstance(spec, InvalidBundle):
+            raise spec
+        return spec
+
+
+async def read_models(settings: Settings) -> ModelsView:
+    """Read the topic from its beginning to its present end."""
+    view, log = ModelsView(), BundleLog()
+    async with asyncio.timeout(_READ_TIMEOUT_S), started(new_reader(settings)) as reader:
+        async for record in _whole(reader, TopicPartition(settings.topic("models"), 0)):
+            try:
+                result = log.apply(record.offset, record.key, record.value, dict(record.headers))
+            except (InvalidMessage, InvalidBundle) as error:
+                view.refused.append((record.offset, str(error)))
+                continue
+            if isinstance(result, CompleteBundle):
+                view.blobs[result.sha256] = result.blob
+                view.specs[result.sha256] = _spec_of(result)
+            elif isinstance(result, Accepted):
+                _accept(view, result)
+    return view
+
+
+def _spec_of(complete: CompleteBundle) -> Spec | InvalidBundle:
+    try:
+        return unpack(complete.blob, sha256=complete.sha256).spec
+    except InvalidBundle as refusal:
+        return refusal
+
+
+def _accept(view: ModelsView, accepted: Accepted) -> None:
+    spec = view.specs[accepted.activation.bundle]
+    if isinstance(spec, InvalidBundle):
+        view.refused.append((accepted.offset, str(spec)))
+    elif spec.model != accepted.activation.model:
+        view.refused.append((accepted.offset, f"the bundle is of model {spec.model}, not {accepted.activation.model}"))
+    else:
+        view.activations.append(accepted)
+
+
+async def _whole(reader: AIOKafkaConsumer, tp: TopicPartition) -> AsyncIterator[Any]:
+    end = (await reader.end_offsets([tp]))[tp]
+    reader.assign([tp])
+    await reader.seek_to_beginning(tp)
+    while await reader.position(tp) < end:
+        for records in (await reader.getmany(tp, timeout_ms=200)).values():
+            for record in records:
+                if record.offset < end:
+                    yield record
+
+
+async def publish(settings: Settings, blob: bytes) -> tuple[str, bool]:
+    """Put a bundle on the topic, chunk by chunk; give its hash, and whether anything had to be sent.
+
+    Raises:
+        InvalidBundle: it is not fit to serve, so it is not sent.
+    """
+    sha256 = make_ready(blob, device="cpu").sha256
+    view = await read_models(settings)
+    if sha256 in view.blobs:
+        return sha256, False
+    async with started(new_producer(settings)) as producer:
+        for chunk in chunks(blob, uuid.uuid4().hex):
+            await producer.send_and_wait(
+                settings.topic("models"), chunk.value, chunk.key, partition=0, headers=chunk.headers
+            )  # fmt: skip
+    return sha256, True
+
+
+async def activate(
+    settings: Settings,
+    name: str,
+    reason: str,
+    effective_from_ms: int | None = None,
+    report: dict[str, Any] | None = None,
+) -> tuple[int, Activation]:
+    """Let a bundle serve from a close on; give the epoch and the activation.
+
+    Raises:
+        CandlewickError: the bundle is not on the topic, or not fit to serve.
+    """
+    view = await read_models(settings)
+    sha256 = view.resolve(name)
+    spec = view.spec(sha256)
+    slot = view.timeline.slots.get(spec.model)
+    if slot not in (None, Slot(spec.timeframe_ms, spec.horizon_bars)):
+        raise CandlewickError(f"model {spec.model} serves {slot}; give this bundle a model name of its own")
+    if effective_from_ms is None:
+        effective_from_ms = spec.trained_until_ms if slot is None else await next_close(settings, spec.timeframe_ms)
+    activation = Activation(
+        model=spec.model, bundle=sha256, effective_from_ms=effective_from_ms, reason=reason, report=report
+    )
+    return await _announce(settings, activation), activation
+
+
+async def rollback(settings: Settings, model: str, reason: str) -> tuple[int, Activation]:
+    """Let the bundle before the present one serve again, from the next close on.
+
+    Raises:
+        CandlewickError: the model has no earlier bundle.
+    """
+    view = await read_models(settings)
+    served = [accepted.activation.bundle for accepted in view.activations if accepted.activation.model == model]
+    earlier = [sha256 for sha256 in served if sha256 != served[-1]]
+    if not earlier:
+        known = ", ".join(sorted(view.timeline.slots)) or "none"
+        raise CandlewickError(f"model {model!r} has no earlier bundle to go back to (models on the topic: {known})")
+    return await activate(settings, earlier[-1], reason)
+
+
+async def _announce(settings: Settings, activation: Activation) -> int:
+    key = f"activation/{activation.model}/{uuid.uuid4().hex}".encode()
+    async with started(new_producer(settings)) as producer:
+        sent = await producer.send_and_wait(settings.topic("models"), encode(activation), key, partition=0)
+    return int(sent.offset)
+
+
+async def next_close(settings: Settings, timeframe_ms: int) -> int:
+    """The close after the newest in `candles`; while that is live, also at least 5 s from now. UTC milliseconds.
+
+    0 on an empty topic: whatever comes first.
+    """
+    async with started(new_reader(settings)) as reader:
+        tails = await newest_closes(reader, settings.topic("candles"))
+    newest = max(tails.values(), default=None)
+    if newest is None:
+        return 0
+    close_ms = newest.close_time_ms + timeframe_ms
+    if newest.origin in _LIVE:
+        lead_ms = time.time_ns() // 1_000_000 + LIVE_LEAD_MS
+        close_ms = max(close_ms, -(-lead_ms // timeframe_ms) * timeframe_ms)
+    return close_ms

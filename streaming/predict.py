@@ -1,0 +1,129 @@
+"""The role `predict`: candles to signals.
+
+Enters: batches of candles and the log of models. Leaves: signals, dead letters, and commits of what is safely out.
+Does not know: features or networks, which are the engine's.
+
+This is the main loop of the system:  fence -> serve -> publish -> done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from mode import Service
+
+from models.activation import Timeline
+from models.engine import Engine
+from models.events import Activation, DeadLetter, encode
+from models.pending import Served
+from streaming import metrics
+from streaming.batches import BatchSource, Fetched
+from streaming.channel import BatchChannel
+from streaming.clients import new_producer
+from streaming.model_log import ModelLog
+from streaming.packing import send_packed
+from streaming.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Predict(Service):
+    """Owns the engine and its one thread. Supervised by the Faust worker; `serve` is called by the agent."""
+
+    def __init__(self, settings: Settings, channel: BatchChannel) -> None:
+        self._settings = settings
+        # One thread owns the engine, so that heartbeats never wait for a network; another validates newcomers.
+        self._model_thread = ThreadPoolExecutor(1, "model")
+        self._validators = ThreadPoolExecutor(1, "validate")
+        self.models = ModelLog(settings, self._validators, self._count_late_switch)
+        self._engine = Engine(self.models.shelf.get, settings.topic("candles"), settings.predict.always_direct)
+        self.source = BatchSource(settings, channel.put, self._engine.forget)
+        self.ready = asyncio.Event()
+        super().__init__()
+
+    async def on_start(self) -> None:
+        """Read the models to their end, then join the group: no candle meets a replica that is not current."""
+        self._producer = new_producer(
+            self._settings, linger_ms=0, request_timeout_ms=int(self._settings.predict.kafka_timeout_s * 1000)
+        )
+        await self._producer.start()
+        await self.add_runtime_dependency(self.models)
+        await self.models.started_at_end.wait()
+        await self.add_runtime_dependency(self.source)
+
+    async def on_stop(self) -> None:
+        """Let the source finish while the producer still lives."""
+        await self.source.stop()
+        await self.models.stop()
+        await self._producer.stop()
+        self._model_thread.shutdown()
+        self._validators.shutdown()
+
+    @Service.task
+    async def _say_ready(self) -> None:
+        await self.models.started_at_end.wait()
+        await self.source.caught_up.wait()
+        self.ready.set()
+
+    async def serve(self, fetched: Fetched) -> None:
+        """One batch, whole: after it, everything it led to is acknowledged by Kafka."""
+        began = time.perf_counter()
+        timeline = await self.models.fence()
+        now_ms = time.time_ns() // 1_000_000
+        loop = asyncio.get_running_loop()
+        served, rewinds = await loop.run_in_executor(self._model_thread, self._work, fetched, timeline, now_ms)
+        await self._publish(served)
+        self.source.done(fetched, rewinds)
+        self._count(served, time.perf_counter() - began)
+
+    def _work(self, fetched: Fetched, timeline: Timeline, now_ms: int) -> tuple[Served, dict[int, int]]:
+        served = self._engine.serve(fetched.batch, timeline, now_ms)
+        return served, self._engine.rewind_offsets()
+
+    async def _publish(self, served: Served) -> None:
+        """Send everything, then wait for every acknowledgement.
+
+        Raises:
+            KafkaError: a batch was not acknowledged in time; the process ends, and the records are done again.
+        """
+        topic, acks = self._settings.topic("signals"), []
+        for partition, messages in served.signals.items():
+            acks += await send_packed(self._producer, topic, partition, messages)
+        acks += [await self._bury(letter) for letter in served.dead_letters]
+        await asyncio.gather(*acks)
+
+    async def _bury(self, letter: DeadLetter) -> asyncio.Future[Any]:
+        logger.warning(
+            "dead letter at=%s[%d]@%d reason=%s", letter.topic, letter.partition, letter.offset, letter.reason
+        )  # fmt: skip
+        identity = f"{letter.topic}/{letter.partition}/{letter.offset}".encode()
+        sent: asyncio.Future[Any] = await self._producer.send(
+            self._settings.topic("dead-letters"), encode(letter), identity
+        )  # fmt: skip
+        return sent
+
+    def _count(self, served: Served, seconds: float) -> None:
+        metrics.candles.inc(served.candles)
+        metrics.dead_letters.inc(len(served.dead_letters))
+        metrics.batch_candles.observe(served.candles)
+        metrics.batch_seconds.observe(seconds)
+        for model, count in served.signalled.items():
+            metrics.signals.labels(model).inc(count)
+        for reason, count in served.withheld.items():
+            metrics.withheld.labels(reason).inc(count)
+        for reason, count in served.ignored.items():
+            metrics.ignored.labels(reason).inc(count)
+
+    def _count_late_switch(self, activation: Activation) -> None:
+        """An activation that comes after a close it covers never re-dates it; it is counted."""
+        newest = self._engine.newest_close_ms.get(activation.model, -1)
+        if newest >= activation.effective_from_ms:
+            metrics.late_switches.inc()
+            logger.warning(
+                "late switch: closes up to the newest were signalled under the old bundle newest_close_ms=%d "
+                "effective_from_ms=%d", newest, activation.effective_from_ms,
+            )  # fmt: skip

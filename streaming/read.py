@@ -1,0 +1,140 @@
+"""What people look at: signals, dead letters, models, settings.
+
+Enters: topics. Leaves: lines on stdout. Does not know: how any of it was made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from base64 import b64decode
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from models.bundle import unpack
+from models.events import DeadLetter, Signal, decode_dead_letter, decode_signal
+from models.spec import Spec, canonical_json
+from streaming.clients import new_reader, started
+from streaming.models_topic import read_models
+from streaming.settings import Settings
+
+
+async def read_topic(reader: AIOKafkaConsumer, topic: str, last: int = 0, follow: bool = False) -> AsyncIterator[Any]:
+    """Records of a topic up to its present end, then, when following, as they come; `last` of each partition, 0 is all."""
+    await reader.topics()  # loads the metadata of a topic not subscribed to
+    tps = [TopicPartition(topic, p) for p in sorted(reader.partitions_for_topic(topic) or ())]
+    begins, ends = await reader.beginning_offsets(tps), await reader.end_offsets(tps)
+    reader.assign(tps)
+    for tp in tps:
+        reader.seek(tp, max(begins[tp], ends[tp] - last) if last else begins[tp])
+    left = {tp for tp in tps if ends[tp] > begins[tp]}
+    while follow or left:
+        for tp, records in (await reader.getmany(timeout_ms=200)).items():
+            for record in records:
+                if follow or record.offset < ends[tp]:
+                    yield record
+            if records[-1].offset + 1 >= ends[tp]:
+                left.discard(tp)
+
+
+async def print_signals(settings: Settings, follow: bool, symbol: str | None, last: int, as_json: bool) -> None:
+    """Signals in order of their closes; followed, in the order of their coming, each once."""
+    newest: dict[tuple[str, str, str, str], int] = {}
+    found: list[Signal] = []
+    async with started(new_reader(settings)) as reader:
+        async for record in read_topic(reader, settings.topic("signals"), 0 if symbol else last, follow):
+            signal = decode_signal(record.value)
+            identity = (signal.exchange, signal.symbol, signal.timeframe, signal.model)
+            if signal.close_time_ms <= newest.get(identity, -1) or symbol not in (None, signal.symbol):
+                continue  # a duplicate after a crash: the first one wins
+            newest[identity] = signal.close_time_ms
+            if follow:
+                _line(_signal_line(signal, as_json))
+            else:
+                found.append(signal)
+    found.sort(key=lambda signal: signal.close_time_ms)
+    for signal in found[-last:] if last else found:
+        _line(_signal_line(signal, as_json))
+
+
+def _signal_line(signal: Signal, as_json: bool) -> str:
+    if as_json:
+        return msgspec.json.encode(signal).decode()
+    at = datetime.fromtimestamp(signal.close_time_ms / 1000, UTC)
+    proven = "+".join(signal.proven) or "none"
+    return (
+        f"{at:%Y-%m-%d %H:%M}Z {signal.symbol:<10} {signal.timeframe:>3} close {signal.close:<12.8g}"
+        f" range {signal.expected_range_bps:6.1f} bps  {signal.interval_coverage:.0%} in"
+        f" {signal.interval_low:.8g}..{signal.interval_high:.8g}  up {signal.probability_up:.3f}"
+        f"  proven {proven}  {signal.model} {signal.bundle[:8]} epoch {signal.epoch}"
+    )
+
+
+async def print_dead_letters(settings: Settings, as_json: bool) -> None:
+    """Every dead letter once: a crash may have written one twice, its identity tells."""
+    letters: dict[tuple[str, int, int], DeadLetter] = {}
+    async with started(new_reader(settings)) as reader:
+        async for record in read_topic(reader, settings.topic("dead-letters")):
+            letter = decode_dead_letter(record.value)
+            letters.setdefault((letter.topic, letter.partition, letter.offset), letter)
+    for identity in sorted(letters):
+        letter = letters[identity]
+        if as_json:
+            _line(msgspec.json.encode(letter).decode())
+        else:
+            value = b64decode(letter.value_base64 or "")[:60]
+            _line(f"{letter.topic}[{letter.partition}]@{letter.offset}  {letter.reason}  value={value!r}")
+
+
+async def print_models(settings: Settings, as_json: bool) -> None:
+    """Activations in order, then what was refused."""
+    view = await read_models(settings)
+    for offset, activation in view.activations:
+        if as_json:
+            _line(json.dumps({"epoch": offset, **msgspec.to_builtins(activation)}))
+        else:
+            since = datetime.fromtimestamp(activation.effective_from_ms / 1000, UTC)
+            _line(
+                f"epoch {offset:<5} {activation.model:<16} {activation.bundle[:12]}  from {since:%Y-%m-%d %H:%M}Z  "
+                f"{activation.reason}"
+            )
+    for offset, reason in view.refused:
+        _line(json.dumps({"refused": offset, "reason": reason}) if as_json else f"refused {offset:<4} {reason}")
+
+
+async def print_spec(settings: Settings, name: str) -> None:
+    """The spec of a bundle in a file or on the topic."""
+    spec = await _spec(settings, name)
+    _line(json.dumps(json.loads(canonical_json(spec)), indent=2))
+
+
+async def _spec(settings: Settings, name: str) -> Spec:
+    if Path(name).is_file():
+        return unpack(await asyncio.to_thread(Path(name).read_bytes)).spec
+    view = await read_models(settings)
+    return view.spec(view.resolve(name))
+
+
+def describe_settings(settings: Settings, as_json: bool) -> Iterator[str]:
+    """Variable names and values; pydantic hides secrets by itself."""
+    values = settings.model_dump(mode="json")
+    if as_json:
+        yield json.dumps(values)
+        return
+    for name, value in values.items():
+        if isinstance(value, dict):
+            for inner, inner_value in value.items():
+                yield f"CANDLEWICK_{name.upper()}__{inner.upper()}={'' if inner_value is None else inner_value}"
+        else:
+            yield f"CANDLEWICK_{name.upper()}={value}"
+
+
+def _line(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

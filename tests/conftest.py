@@ -1,0 +1,32 @@
+"""What every test may ask for: one real broker for the whole session, started when the first test asks."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from streaming.embedded_kafka import BrokerConfig, EmbeddedKafka
+from streaming.kafka_jars import default_cache
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever asks for the broker carries its marker, so that `-m 'not kafka'` is complete."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "kafka" in item.fixturenames:
+            item.add_marker(pytest.mark.kafka)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
+    """A ready broker, shared: take topics of your own by `topic_prefix`, never stop or kill it."""
+    with EmbeddedKafka(BrokerConfig(folder=tmp_path_factory.mktemp("kafka"), cache=default_cache())) as broker:
+        yield broker
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix such as `t3f9a1c.`, so that tests on the shared broker never meet."""
+    return f"t{uuid.uuid4().hex[:6]}."

@@ -1,0 +1,1 @@
+"""Candles in, a judged bundle out. Knows models/, never streaming/."""

@@ -1,0 +1,114 @@
+"""Candles into rows to learn from: features known at each close, labels that came true after it.
+
+Enters: a `CandleTable`. Leaves: arrays over (symbols, slots) and which of their rows may be used.
+Does not know: networks, splits, files. Features come from the very function that serves (`models.grid`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.candle_table import CandleTable
+from models.errors import CandlewickError
+from models.features import WARM_UP_BARS
+from models.grid import grid_features
+from models.label import labels
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Rows = tuple[NDArray[np.intp], NDArray[np.intp]]
+"""Numbers of symbols and of slots, `(n,)` each: what indexes an `(S, T)` array."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """S symbols on T slots; what lies outside `usable` is of no meaning."""
+
+    symbols: tuple[str, ...]
+    timeframe_ms: int
+    lookback_bars: int
+    horizon_bars: int
+    close_time_ms: NDArray[np.int64]  # (T,) UTC
+    ohlcv: Floats  # (5, S, T)
+    features: NDArray[np.float32]  # (S, T, F) in the order of the catalogue, 0 where absent
+    volatility: Floats  # (S, T)
+    y_return: Floats  # (S, T)
+    y_range: Floats  # (S, T)
+    usable: Mask  # (S, T) the window of L rows that ends here is warm and whole: the row would be served
+    labelled: Mask  # (S, T) usable, and its label is known
+
+    def rows(self, first: int, stop: int) -> Rows:
+        """The labelled rows of slots `first <= slot < stop`, ordered by slot."""
+        slot, symbol = np.nonzero(self.labelled[:, first:stop].T)
+        return symbol, slot + first
+
+    def windows(self, rows: Rows, chunk: int = 4_096) -> Iterator[NDArray[np.float32]]:
+        """The windows `(n, L, F)` that end at rows, a chunk at a time, newest last."""
+        back = np.arange(1 - self.lookback_bars, 1)
+        for start in range(0, len(rows[0]), chunk):
+            symbol, slot = (index[start : start + chunk] for index in rows)
+            yield self.features[symbol[:, None], slot[:, None] + back]
+
+
+def build_dataset(table: CandleTable, lookback_bars: int, horizon_bars: int) -> Dataset:
+    """Features and labels of every series of a table."""
+    blocks = [_block(table, block, lookback_bars, horizon_bars) for block in table.blocks()]
+    joined = [np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True)]
+    features, volatility, y_return, y_range, usable, labelled = joined
+    return Dataset(
+        symbols=table.symbols,
+        timeframe_ms=table.timeframe_ms,
+        lookback_bars=lookback_bars,
+        horizon_bars=horizon_bars,
+        close_time_ms=table.close_time_ms,
+        ohlcv=table.ohlcv,
+        features=features,
+        volatility=volatility,
+        y_return=y_return,
+        y_range=y_range,
+        usable=usable,
+        labelled=labelled,
+    )
+
+
+def _block(table: CandleTable, block: slice, lookback_bars: int, horizon_bars: int) -> tuple[NDArray[np.generic], ...]:
+    """One run of slots without a jump in time; every array has (S, slots, ...)."""
+    ohlcv = table.ohlcv[:, :, block]
+    features, volatility, warm = grid_features(table.close_time_ms[block], table.timeframe_ms, ohlcv)
+    y_return, y_range, valid = labels(ohlcv[3], ohlcv[1], ohlcv[2], volatility, horizon_bars)
+    usable = whole_windows(warm, lookback_bars)
+    return features, volatility, y_return, y_range, usable, usable & valid
+
+
+def whole_windows(good: Mask, lookback_bars: int) -> Mask:
+    """`(S, T)`: the last L slots, this one included, are all good."""
+    count = np.cumsum(good, axis=1)
+    count[:, lookback_bars:] -= count[:, :-lookback_bars].copy()
+    return np.asarray(count == lookback_bars)
+
+
+def long_enough(table: CandleTable, lookback_bars: int, horizon_bars: int) -> CandleTable:
+    """Leave out the series that can give no row: too short, or with one price only.
+
+    Raises:
+        CandlewickError: none is left; names each with what it lacks.
+    """
+    needed = WARM_UP_BARS + lookback_bars + horizon_bars
+    lacks: dict[str, str] = {}
+    for symbol, own, close in zip(table.symbols, table.segments, table.ohlcv[3], strict=True):
+        longest = max((segment.stop - segment.first for segment in own), default=0)
+        if longest < needed:
+            lacks[symbol] = f"{symbol} has {longest} bars in a row"
+        elif np.nanmin(close) == np.nanmax(close):
+            lacks[symbol] = f"{symbol} never changes its price"
+    kept = [symbol for symbol in table.symbols if symbol not in lacks]
+    if not kept:
+        raise CandlewickError(
+            f"no series can be learned from: {'; '.join(lacks.values())}. "
+            f"Each needs {needed} bars in a row (warm-up, lookback, horizon) and prices that move"
+        )
+    return table.only(kept)
