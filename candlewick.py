@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -20,11 +19,6 @@ from models.errors import CandlewickError
 
 if TYPE_CHECKING:
     from streaming.settings import Settings
-
-# One thread a process: two processes of one thread each do more than one of two (docs/adr/0014), and OpenMP must know
-# before torch is imported.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 PATHS = click.Path(path_type=Path)
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object, or one a line, on stdout.")
@@ -136,9 +130,10 @@ def replay(
     paths: tuple[Path, ...], speed: str, symbols: str, exchange: str, timeframe: str | None, as_json: bool
 ) -> None:
     """Candles of files into Kafka, after the topic's tail; gaps become absent."""
-    from streaming.live import run_replay
+    from streaming.live import Source, run_replay
 
-    done = _run(run_replay(_settings(), paths, _speed(speed), _names(symbols), exchange, timeframe))
+    source = Source(paths, _names(symbols), exchange, timeframe)
+    done = _run(run_replay(_settings(), source, _speed(speed)))
     text = "{candles} candles, {absent} declared absent, {left_out} left out (at or before the topic's tail)"
     _say(done, as_json, text.format(**done))
 
@@ -266,10 +261,11 @@ def predict(
     bundle: Path, paths: tuple[Path, ...], out: Path, exchange: str, timeframe: str | None, as_json: bool
 ) -> None:
     """Offline signals by the very code that serves."""
+    from streaming.live import Source
     from streaming.offline import predict_files
 
     _settings()
-    done = predict_files(bundle, paths, out, exchange, timeframe)
+    done = predict_files(bundle, Source(paths, (), exchange, timeframe), out)
     _say(done, as_json, "{signals} signals, {withheld} closes withheld, in {out}".format(**done))
 
 

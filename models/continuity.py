@@ -125,7 +125,7 @@ class Continuity:
             self._mark_offset[rows[new], at[new]] = offsets[new]
 
     def withheld(self, rows: NDArray[np.intp], warm_up_bars: int, lookback_bars: int) -> dict[str, NDArray[np.bool_]]:
-        """Why these rows, just advanced, may not speak yet: reason to mask `(n,)`; a row is under one reason at most."""
+        """Why these rows, just advanced, may not speak yet: reason to mask `(n,)`, each row under one at most."""
         slots = self.last_slot[rows]
         young = slots - self.start_slot[rows] < warm_up_bars + lookback_bars - 1
         touched = slots - self.last_absent[rows] < lookback_bars

@@ -7,7 +7,6 @@ history, Kafka. The verdict on a record depends on that record alone, so a resta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -16,17 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import InvalidMessage
-from models.events import SCHEMA_VERSION, Candle, decode_candle, decode_candles
-from models.series import parse_key
+from models.events import SCHEMA_VERSION, Candle, decode_candle
+from models.series import Series, parse_key, timeframe_ms
 from models.series_table import SeriesTable
 
 CLOCK_SKEW_MS = 60_000
 """A closed candle cannot have been received earlier than its close by more than two clocks may differ."""
+LEAST_PRICE, MOST_PRICE, MOST_VOLUME = 1e-15, 1e15, 1e18
+"""Beyond these a feature would overflow, and an average that has met infinity never leaves it."""
+MAX_REASON = 400
+"""Characters; a reason quotes the record, which may be huge."""
 
-_NUMBERS = ("open_time_ms", "close_time_ms", "open", "high", "low", "close", "volume", "absent", "revision")
-_columns_of = attrgetter(*_NUMBERS, "v", "received_at_ms")
-_WIDTH = len(_NUMBERS) + 2
+_GRIDDED_MS = 86_400_000  # bars of a day and less open on multiples of their length; weeks open on Mondays
+_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # the last one by brackets without end
+
+_NUMBERS = (
+    "v", "open_time_ms", "close_time_ms", "received_at_ms", "absent", "revision",
+    "open", "high", "low", "close", "volume",
+)  # fmt: skip
+_numbers_of = tuple(attrgetter(name) for name in _NUMBERS)
 _identity_of = attrgetter("exchange", "symbol", "timeframe")
+_origin_of = attrgetter("origin")
 
 
 class Batch(NamedTuple):
@@ -57,7 +66,7 @@ class Columns(NamedTuple):
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Columns:
         """The candles at these places."""
-        return Columns(*(column[index] for column in self))
+        return Columns._make(column[index] for column in self)
 
 
 class Reject(NamedTuple):
@@ -67,78 +76,78 @@ class Reject(NamedTuple):
     reason: str
 
 
+class _Parsed(NamedTuple):
+    """Records that are candles of a known series; whether they make sense is still open."""
+
+    candles: list[Candle]
+    position: NDArray[np.intp]  # (n,) in the batch
+    row: NDArray[np.intp]  # (n,)
+
+    def take(self, index: NDArray[np.intp]) -> _Parsed:
+        return _Parsed([self.candles[i] for i in index.tolist()], self.position[index], self.row[index])
+
+
+def decode_batch(table: SeriesTable, batch: Batch) -> tuple[Columns, list[Reject]]:
+    """Decode and check a batch; a series met for the first time is given its row in the table."""
+    parsed, rejects = _parse(table, batch)
+    numbers = _numbers(parsed.candles)
+    broken = _broken(numbers, table.timeframe_ms[parsed.row])
+    if broken.any():
+        rejects += [
+            _reject(int(parsed.position[i]), why_invalid(parsed.candles[i])) for i in np.flatnonzero(broken).tolist()
+        ]
+        rejects.sort()
+        parsed, numbers = parsed.take(np.flatnonzero(~broken)), numbers[:, ~broken]
+    return _columns(batch, parsed, numbers), rejects
+
+
+def _parse(table: SeriesTable, batch: Batch) -> tuple[_Parsed, list[Reject]]:
+    """All at once where every record is a candle of a known series, else one by one."""
+    try:
+        candles = list(map(decode_candle, batch.values))  # type: ignore[arg-type]  # None is a TypeError
+        rows = table.find(batch.partitions, batch.keys)
+        if list(map(_identity_of, candles)) == [table.series[row] for row in rows]:
+            return _Parsed(candles, np.arange(len(rows)), np.array(rows, np.intp)), []
+    except (*_NOT_JSON, TypeError, KeyError):
+        pass  # a series nobody knows yet, or a record that is no candle: which one is found below
+    return _parse_one_by_one(table, batch)
+
+
+def _parse_one_by_one(table: SeriesTable, batch: Batch) -> tuple[_Parsed, list[Reject]]:
+    candles, position, rows, rejects = [], [], [], []
+    for at, (key, value, partition) in enumerate(zip(batch.keys, batch.values, batch.partitions, strict=True)):
+        try:
+            candle = _candle(value)
+            rows.append(_row(table, partition, key, candle))
+        except InvalidMessage as error:
+            rejects.append(_reject(at, str(error)))
+        else:
+            candles.append(candle)
+            position.append(at)
+    return _Parsed(candles, np.array(position, np.intp), np.array(rows, np.intp)), rejects
+
+
+def _candle(value: bytes | None) -> Candle:
+    if value is None:
+        raise InvalidMessage("no value")
+    try:
+        return decode_candle(value)
+    except _NOT_JSON as error:
+        _refuse_unknown_version(value)
+        raise InvalidMessage(f"not a candle: {error}") from error
+
+
 class _Version(msgspec.Struct):
-    v: int = 0
+    v: int = SCHEMA_VERSION
 
 
 _decode_version = msgspec.json.Decoder(_Version).decode
 
 
-def decode_batch(table: SeriesTable, batch: Batch) -> tuple[Columns, list[Reject]]:
-    """Decode and check a batch; a series met for the first time is given its row in the table."""
-    candles, position, rejects = _parse(batch.values)
-    rows, known = _rows(table, batch, candles, position, rejects)
-    if len(known) < len(candles):
-        candles, position = [candles[i] for i in known], position[known]
-    numbers = _numbers(candles)
-    bad = _broken(numbers, table.timeframe_ms[rows])
-    if bad.any():
-        rejects += [Reject(int(position[i]), why_invalid(candles[i])) for i in np.flatnonzero(bad).tolist()]
-        good = np.flatnonzero(~bad)
-        candles = [candles[i] for i in good.tolist()]
-        position, rows, numbers = position[good], rows[good], numbers[:, good]
-    return _columns(batch, candles, position, rows, numbers), sorted(rejects)
-
-
-def _columns(
-    batch: Batch,
-    candles: list[Candle],
-    position: NDArray[np.intp],
-    rows: NDArray[np.intp],
-    numbers: NDArray[np.float64],
-) -> Columns:
-    origin = np.empty(len(candles), np.object_)
-    origin[:] = [candle.origin for candle in candles]
-    close_time_ms = numbers[1].astype(np.int64)
-    prices = numbers[2:7]
-    absent, revision = numbers[7] != 0, numbers[8].astype(np.int64)
-    return Columns(
-        rows, batch.offsets[position], batch.speaks[position], close_time_ms, *prices, absent, revision, origin
-    )
-
-
-def _parse(values: Sequence[bytes | None]) -> tuple[list[Candle], NDArray[np.intp], list[Reject]]:
-    """One call into C for the whole batch; a batch with a bad record is parsed record by record."""
-    try:
-        candles = decode_candles(b"[" + b",".join(values) + b"]")  # type: ignore[arg-type]  # None is a TypeError
-        if len(candles) == len(values):
-            return candles, np.arange(len(values)), []
-    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
-        pass  # at least one is bad: which one is found below
-    candles, position, rejects = [], [], []
-    for at, value in enumerate(values):
-        try:
-            candles.append(_parse_one(value))
-            position.append(at)
-        except InvalidMessage as error:
-            rejects.append(Reject(at, str(error)))
-    return candles, np.asarray(position, np.intp), rejects
-
-
-def _parse_one(value: bytes | None) -> Candle:
-    if value is None:
-        raise InvalidMessage("no value")
-    try:
-        return decode_candle(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        _refuse_unknown_version(value)
-        raise InvalidMessage(f"not a candle: {error}") from error
-
-
 def _refuse_unknown_version(value: bytes) -> None:
     try:
         version = _decode_version(value).v
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _NOT_JSON:
         return
     if version != SCHEMA_VERSION:
         raise InvalidMessage(_unknown_version(version))
@@ -148,53 +157,45 @@ def _unknown_version(version: int) -> str:
     return f"schema version {version} is unknown to this build (it reads {SCHEMA_VERSION}): upgrade, then replay it"
 
 
-def _rows(
-    table: SeriesTable, batch: Batch, candles: list[Candle], position: NDArray[np.intp], rejects: list[Reject]
-) -> tuple[NDArray[np.intp], list[int]]:
-    """The row of each candle, and which candles have one: key and value must name the same series."""
-    try:
-        found = [table.row_of[batch.keys[at]] for at in position.tolist()]  # type: ignore[index]  # None is a KeyError
-        if list(map(_identity_of, candles)) == [table.series[row] for row in found]:
-            return np.asarray(found, np.intp), list(range(len(found)))
-    except KeyError:
-        pass  # a new series, or a bad key
-    rows, known = [], []
-    for i, at in enumerate(position.tolist()):
-        try:
-            rows.append(_row(table, batch.keys[at], batch.partitions[at], candles[i]))
-            known.append(i)
-        except InvalidMessage as error:
-            rejects.append(Reject(at, str(error)))
-    return np.asarray(rows, np.intp), known
-
-
-def _row(table: SeriesTable, key: bytes | None, partition: int, candle: Candle) -> int:
+def _row(table: SeriesTable, partition: int, key: bytes | None, candle: Candle) -> int:
+    """The row of the series that key and value both name."""
     series = parse_key(key)
-    if series != _identity_of(candle):
-        raise InvalidMessage(f"key {key!r} and value {'|'.join(_identity_of(candle))} name different series")
-    row = table.row_of.get(series.key)
+    named = Series(candle.exchange, candle.symbol, candle.timeframe)
+    if series != named:
+        raise InvalidMessage(f"key {key!r} and value {named.key!r} name different series")
+    row = table.row(partition, series.key)
     if row is not None:
         return row
-    reason = why_invalid(candle)
-    if reason:  # a broken candle makes no series known
+    if reason := why_invalid(candle):  # a broken candle makes no series known
         raise InvalidMessage(reason)
     return table.add(series.key, partition)
 
 
+def _reject(position: int, reason: str) -> Reject:
+    return Reject(position, reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…")
+
+
 def _numbers(candles: list[Candle]) -> NDArray[np.float64]:
-    """Columns `(11, n)`; null is NaN."""
-    cells = chain.from_iterable(map(_columns_of, candles))
-    try:
-        flat = np.fromiter(cells, np.float64, len(candles) * _WIDTH)
-    except TypeError:  # an absent candle holds nulls
-        cells = chain.from_iterable(map(_columns_of, candles))
-        flat = np.fromiter((np.nan if cell is None else cell for cell in cells), np.float64, len(candles) * _WIDTH)
-    return flat.reshape(-1, _WIDTH).T.copy()
+    """A row for each of `_NUMBERS`, `(11, n)`; null is NaN."""
+    numbers = np.empty((len(_NUMBERS), len(candles)))
+    for place, number_of in enumerate(_numbers_of):
+        numbers[place] = list(map(number_of, candles))
+    return numbers
+
+
+def _columns(batch: Batch, parsed: _Parsed, numbers: NDArray[np.float64]) -> Columns:
+    _, _, closes_at, _, absent, revision, open_, high, low, close, volume = numbers
+    origin = np.empty(len(parsed.candles), np.object_)
+    origin[:] = list(map(_origin_of, parsed.candles))
+    return Columns(
+        parsed.row, batch.offsets[parsed.position], batch.speaks[parsed.position], closes_at.astype(np.int64),
+        open_, high, low, close, volume, absent != 0, revision.astype(np.int64), origin,
+    )  # fmt: skip
 
 
 def _broken(numbers: NDArray[np.float64], timeframe_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which candles break a rule `(n,)`; `why_invalid` says which rule."""
-    opens_at, closes_at, open_, high, low, close, volume, absent, _, version, received_at = numbers
+    version, opens_at, closes_at, received_at, absent, _, open_, high, low, close, volume = numbers
     sound = (
         (version == SCHEMA_VERSION)
         & (closes_at - opens_at == timeframe_ms)
@@ -202,24 +203,24 @@ def _broken(numbers: NDArray[np.float64], timeframe_ms: NDArray[np.int64]) -> ND
         & (received_at >= closes_at - CLOCK_SKEW_MS)
     )
     priced = (
-        (low > 0)
-        & (high < np.inf)
+        (low >= LEAST_PRICE)
+        & (high <= MOST_PRICE)
         & (low <= np.minimum(open_, close))
         & (high >= np.maximum(open_, close))
         & (volume >= 0)
-        & (volume < np.inf)
+        & (volume <= MOST_VOLUME)
     )
-    empty = np.isnan(numbers[2:7]).all(axis=0)
-    return np.asarray(~(sound & np.where(absent != 0, empty, priced)))
-
-
-_GRIDDED_MS = 86_400_000  # bars of a day and less open on multiples of their length; weeks open on Mondays
+    if absent.any():
+        priced = np.where(absent != 0, np.isnan(numbers[6:]).all(axis=0), priced)
+    return np.asarray(~(sound & priced))
 
 
 def why_invalid(candle: Candle) -> str:
     """The first rule a candle breaks, in words; empty when it breaks none."""
-    length_ms = parse_key(f"-|-|{candle.timeframe}".encode()).timeframe_ms
-    prices = (candle.open, candle.high, candle.low, candle.close, candle.volume)
+    try:
+        length_ms = timeframe_ms(candle.timeframe)
+    except InvalidMessage as error:
+        return str(error)
     if candle.v != SCHEMA_VERSION:
         return _unknown_version(candle.v)
     if candle.close_time_ms - candle.open_time_ms != length_ms:
@@ -228,6 +229,7 @@ def why_invalid(candle: Candle) -> str:
         return f"open_time_ms {candle.open_time_ms} is not on the grid of {candle.timeframe}"
     if candle.received_at_ms < candle.close_time_ms - CLOCK_SKEW_MS:
         return f"received_at_ms {candle.received_at_ms} is before its close {candle.close_time_ms}: it was not closed"
+    prices = (candle.open, candle.high, candle.low, candle.close, candle.volume)
     if candle.absent:
         return "" if all(price is None for price in prices) else "absent, and yet it has prices or volume"
     return _why_priced(*prices)
@@ -240,10 +242,12 @@ def _why_priced(
         return "a price or the volume is null, and it is not marked absent"
     if min(open_, high, low, close) <= 0:
         return f"prices must be positive: open {open_} high {high} low {low} close {close}"
-    if not max(open_, high, low, close, volume) < float("inf"):
-        return "a price or the volume is not finite"
     if high < low:
         return f"high {high} is below low {low}"
     if low > min(open_, close) or high < max(open_, close):
         return f"open {open_} or close {close} lies outside low {low} to high {high}"
-    return f"volume {volume} is negative" if volume < 0 else ""
+    if low < LEAST_PRICE or high > MOST_PRICE:
+        return f"prices from low {low} to high {high} leave {LEAST_PRICE:g} to {MOST_PRICE:g}"
+    if volume < 0:
+        return f"volume {volume} is negative"
+    return f"volume {volume} is above {MOST_VOLUME:g}" if volume > MOST_VOLUME else ""

@@ -1,7 +1,7 @@
-"""Candles in, signals out: what `predict` does with a batch, with no Kafka in it. Offline prediction runs this very code.
+"""Candles in, signals out: what `predict` does with a batch, with no Kafka in it. Offline prediction runs it too.
 
 Enters: a batch of raw records and the timeline of activations. Leaves: encoded signals, dead letters, counts, and the
-offset from which all of it could be rebuilt. Does not know: topics, networks, clocks. Not thread-safe: one thread owns it.
+offset from which all of it could be rebuilt. Does not know: topics, networks, clocks. One thread owns it.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Times are UTC milliseconds. A reader accepts only the schema version it knows an
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -98,6 +98,14 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     partition: int
     offset: int
+
+
+class Message(NamedTuple):
+    """One record to publish; its time stamp is the event's."""
+
+    key: bytes
+    value: bytes
+    timestamp_ms: int
 
 
 encode = msgspec.json.Encoder().encode

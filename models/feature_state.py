@@ -20,16 +20,16 @@ Ints: TypeAlias = NDArray[np.int64]
 Rows: TypeAlias = NDArray[np.intp]
 
 # Places in the working copy. Neighbours that advance alike are kept side by side, so one operation advances them all.
-LAST_SLOT, LAST_BLOCK, LAST_CLOSE = 0, 1, 2
-EMA_12, EMA_20, EMA_26, VOLUME_10, VOLUME_60, PARKINSON_10, PARKINSON_60, ATR_14 = range(3, 11)
-VARIANCE_10, VARIANCE_60, GAIN_14, LOSS_14 = range(11, 15)
-MACD_SIGNAL_9 = 15
+LAST_CLOSE = 0
+EMA_12, EMA_20, EMA_26, VOLUME_10, VOLUME_60, PARKINSON_10, PARKINSON_60, ATR_14 = range(1, 9)
+VARIANCE_10, VARIANCE_60, GAIN_14, LOSS_14 = range(9, 13)
 AVERAGES = slice(EMA_12, LOSS_14 + 1)  # the first 8 advance with every candle, the last 4 where the return is known
+MACD_SIGNAL_9 = 13
 # Sums over the current block, and over the whole blocks before it that belong to a span of 240 or 1,440 bars.
-SQUARES, RETURNS, VOLUME, CANDLES = range(16, 20)  # squared returns, how many; volumes, how many
+SQUARES, RETURNS, VOLUME, CANDLES = range(14, 18)  # squared returns, how many; volumes, how many
 CURRENT_BLOCK = slice(SQUARES, CANDLES + 1)
-SQUARES_240, SQUARES_1440, RETURNS_240, RETURNS_1440, VOLUME_240, CANDLES_240 = range(20, 26)
-PLACES = 26
+SQUARES_240, SQUARES_1440, RETURNS_240, RETURNS_1440, VOLUME_240, CANDLES_240 = range(18, 24)
+PLACES = 24
 
 BLOCK_BARS = 60
 BLOCKS = 24  # with the current one: spans of 181..240 and 1,381..1,440 slots
@@ -57,10 +57,11 @@ class FeatureState:
     """The memory of `capacity` series; new rows are cold."""
 
     def __init__(self, capacity: int) -> None:
+        self.last_slot: Ints = np.zeros(capacity, np.int64)
         self.values: Floats = np.zeros((capacity, PLACES))
         self.closes: Floats = np.zeros((capacity, CLOSES))  # by slot % 20; 0 is absent
         self.blocks: Floats = np.zeros((capacity, 4, BLOCKS))  # by block % 24
-        self.block_numbers: Floats = np.zeros((capacity, BLOCKS))
+        self.block_numbers: Ints = np.zeros((capacity, BLOCKS), np.int64)
 
     @property
     def capacity(self) -> int:
@@ -72,14 +73,14 @@ class FeatureState:
         missing = max(capacity, 2 * self.capacity) - self.capacity
         if capacity <= self.capacity:
             return
-        for name in ("values", "closes", "blocks", "block_numbers"):
+        for name in ("last_slot", "values", "closes", "blocks", "block_numbers"):
             known = getattr(self, name)
-            setattr(self, name, np.concatenate([known, np.zeros((missing, *known.shape[1:]))]))
+            setattr(self, name, np.concatenate([known, np.zeros((missing, *known.shape[1:]), known.dtype)]))
 
     def reset(self, rows: Rows) -> None:
         """Make rows cold."""
-        for array in (self.values, self.closes, self.blocks, self.block_numbers):
-            array[rows] = 0.0
+        for array in (self.last_slot, self.values, self.closes, self.blocks, self.block_numbers):
+            array[rows] = 0
 
     def advance(self, rows: Rows, candles: Candles) -> tuple[Floats, Floats, Floats]:
         """Move unique rows on by one candle each, over the absent slots between, if any.
@@ -89,38 +90,39 @@ class FeatureState:
             log return (n,), 0 where the candle before is not known.
         """
         slot = candles.close_time_ms // candles.timeframe_ms
+        last_slot = self.last_slot.take(rows)
         memory = np.ascontiguousarray(self.values.take(rows, axis=0).T)
-        known = (memory[LAST_SLOT] == slot - 1) & (memory[LAST_CLOSE] > 0.0)  # the candle before
-        if not known.all():
-            self._forget_skipped(rows[~known], slot[~known], memory[LAST_SLOT, ~known])
-        self.closes[rows, slot % CLOSES] = candles.close
-        closes = np.ascontiguousarray(self.closes.take(rows, axis=0).T)
-        self._turn_blocks(rows, memory, slot // BLOCK_BARS)
+        known = (last_slot == slot - 1) & (memory[LAST_CLOSE] > 0.0)  # the candle before
+        closes = self._push_close(rows, slot, last_slot, candles.close)
+        self._turn_blocks(rows, memory, slot // BLOCK_BARS, last_slot // BLOCK_BARS)
         log_return = _move(memory, known, candles)
-        memory[LAST_SLOT], memory[LAST_CLOSE] = slot, candles.close
         self.values[rows] = memory.T
+        self.last_slot[rows] = slot
         return memory, closes, log_return
 
-    def _forget_skipped(self, rows: Rows, slot: Ints, last_slot: Floats) -> None:
-        """Clear the closes whose places belong to absent slots."""
-        age = (slot[:, None] - np.arange(CLOSES)) % CLOSES  # (n, 20)
-        skipped = (age > 0) & (age < (slot - last_slot)[:, None])
-        self.closes[rows] = np.where(skipped, 0.0, self.closes[rows])
+    def _push_close(self, rows: Rows, slot: Ints, last_slot: Ints, close: Floats) -> Floats:
+        """Remember a close, clear the places of the slots skipped before it, and return the last 20."""
+        skipped = slot - last_slot > 1
+        if skipped.any():
+            places = np.arange(CLOSES)
+            age = (slot[skipped, None] - places) % CLOSES  # (m, 20)
+            row, place = np.nonzero((age > 0) & (age < (slot - last_slot)[skipped, None]))
+            self.closes[rows[skipped][row], place] = 0.0
+        self.closes[rows, slot - slot // CLOSES * CLOSES] = close
+        return np.ascontiguousarray(self.closes.take(rows, axis=0).T)
 
-    def _turn_blocks(self, rows: Rows, memory: Floats, block: Ints) -> None:
+    def _turn_blocks(self, rows: Rows, memory: Floats, block: Ints, last_block: Ints) -> None:
         """Where a new block begins, put the last one away and sum up those that still belong to a span."""
-        turned = np.flatnonzero(memory[LAST_BLOCK] != block)
+        turned = np.flatnonzero(block != last_block)
         if not len(turned):
             return
-        at, past = rows[turned], memory[:, turned]
-        place = past[LAST_BLOCK].astype(np.int64) % BLOCKS
-        self.blocks[at, :, place] = past[CURRENT_BLOCK].T
-        self.block_numbers[at, place] = past[LAST_BLOCK]
+        at, place = rows[turned], last_block[turned] % BLOCKS
+        self.blocks[at, :, place] = memory[CURRENT_BLOCK, turned].T
+        self.block_numbers[at, place] = last_block[turned]
         sums, age = self.blocks[at], block[turned, None] - self.block_numbers[at]  # (m, 4, 24), (m, 24)
-        memory[LAST_BLOCK, turned] = block[turned]
-        memory[CURRENT_BLOCK, turned] = 0.0
         short = (sums * (age < 4)[:, None]).sum(axis=2).T  # (4, m)
         long = (sums[:, :2] * (age < BLOCKS)[:, None]).sum(axis=2).T  # (2, m)
+        memory[CURRENT_BLOCK, turned] = 0.0
         memory[[[SQUARES_240], [RETURNS_240], [VOLUME_240], [CANDLES_240]], turned] = short
         memory[[[SQUARES_1440], [RETURNS_1440]], turned] = long
 
@@ -139,6 +141,7 @@ def _move(memory: Floats, known: NDArray[np.bool_], candles: Candles) -> Floats:
     sums[0], sums[1], sums[2], sums[3] = squares[0], known, candles.volume, 1.0
     block = memory[CURRENT_BLOCK]
     block += sums
+    memory[LAST_CLOSE] = close
     log_return: Floats = logs[0]
     return log_return
 
@@ -150,8 +153,7 @@ def _move_averages(
     averages, now = memory[AVERAGES], np.empty((12, len(previous)))
     now[:3] = candles.close
     now[3:5] = candles.volume
-    np.divide(squares[1], 4 * math.log(2), out=now[5])  # Parkinson's variance
-    now[6] = now[5]
+    now[5:7] = squares[1] / (4 * math.log(2))  # Parkinson's variance
     np.subtract(np.maximum(candles.high, previous), np.minimum(candles.low, previous), out=now[7])  # true range
     now[8:10] = squares[0]
     change = candles.close - previous

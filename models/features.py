@@ -52,13 +52,10 @@ from models.feature_state import (
     Rows,
 )
 
-__all__ = ["CATALOGUE", "COLD_AFTER_ABSENT_BARS", "WARM_UP_BARS", "Candles", "FeatureState", "select", "step"]
+__all__ = ["CATALOGUE", "WARM_UP_BARS", "Candles", "FeatureState", "select", "step"]
 
 WARM_UP_BARS = 1500
 """Grid slots from cold until every feature is exact within 1e-6, with at most 5 % of them absent."""
-
-COLD_AFTER_ABSENT_BARS = 60
-"""So many absent slots in a row make a series cold again; the caller resets its row."""
 
 CATALOGUE: tuple[str, ...] = (
     "return",
@@ -94,6 +91,7 @@ _LEAST_VARIANCE = 1e-12  # of a 1-bar log return: a volatility of 0.01 bps
 _LEAST_SHARE = 0.04  # of the variance over 1,440 slots: no volatility falls below a fifth of that one
 _LEAST_PARKINSON = 1e-14
 _LEAST_VOLUME_RATIO = 1e-3
+_TINY = float(np.finfo(np.float64).tiny)  # divides nothing by nothing; no volume is as small
 _RADIANS_PER_DAY_MS, _RADIANS_PER_HOUR_MS = 2 * math.pi / 86_400_000, 2 * math.pi / 3_600_000
 
 
@@ -101,8 +99,8 @@ def step(state: FeatureState, rows: Rows, candles: Candles) -> tuple[NDArray[np.
     """Advance the memory of `rows` by one candle each, and describe what is known at its close.
 
     `rows` are unique, and the slots (close_time_ms // timeframe_ms) of a row strictly increase from call to call. A
-    slot that jumps says that those between are absent; where they are COLD_AFTER_ABSENT_BARS or more, the caller has
-    reset the row.
+    slot that jumps says that those between are absent; where they are many, the caller has reset the row
+    (`models.continuity.COLD_AFTER_ABSENT`).
 
     Returns:
         features (n, F) float32 in the order of CATALOGUE, and volatility (n,): trailing standard deviation of 1-bar
@@ -118,7 +116,7 @@ def step(state: FeatureState, rows: Rows, candles: Candles) -> tuple[NDArray[np.
     _describe_momentum(memory, candles.close, unit, features[_MOMENTUM])
     features[_BOLLINGER] = _bollinger(closes, candles.close, unit)
     ratios = _log_ratios(memory, variances, candles.volume)  # (7, n)
-    features[_LOG_VOLUME], features[_RATIOS] = ratios[0], ratios[1:]
+    features[_RATIOS], features[_LOG_VOLUME] = ratios[:6], ratios[6]
     _describe_clock(candles.close_time_ms, features)
     return features.T.astype(np.float32, order="C"), volatility
 
@@ -137,13 +135,11 @@ def select(features: Sequence[str]) -> NDArray[np.intp] | slice:
 def _variances(memory: Floats) -> Floats:
     """Variances of the 1-bar log return over 60, 10 (exponential), 240 and 1,440 bars (finite), floored, (4, n)."""
     variances = np.empty((4, memory.shape[1]))
-    variances[:] = memory[VARIANCE_60]  # stands for the long ones until a return is known
-    variances[1] = memory[VARIANCE_10]
-    count = memory[RETURNS_240 : RETURNS_1440 + 1] + memory[RETURNS]
+    variances[0], variances[1] = memory[VARIANCE_60], memory[VARIANCE_10]
     total = memory[SQUARES_240 : SQUARES_1440 + 1] + memory[SQUARES]
-    np.divide(total, count, out=variances[2:], where=count > 0.0)
-    floor = np.maximum(_LEAST_SHARE * variances[3], _LEAST_VARIANCE)
-    np.maximum(variances, floor, out=variances)
+    count = memory[RETURNS_240 : RETURNS_1440 + 1] + memory[RETURNS]
+    np.divide(total, np.maximum(count, 1.0), out=variances[2:])
+    np.maximum(variances, np.maximum(_LEAST_SHARE * variances[3], _LEAST_VARIANCE), out=variances)
     return variances
 
 
@@ -170,14 +166,14 @@ def _describe_momentum(memory: Floats, close: Floats, unit: Floats, out: Floats)
 def _bollinger(closes: Floats, close: Floats, unit: Floats) -> Floats:
     """Distance to the mean close of the last 20 slots, over two population standard deviations: 2 %b - 1."""
     count: int | NDArray[np.intp] = CLOSES
-    # At least two columns: one alone would be summed in another order, and a row's bits depend on its company.
-    powers = np.zeros((2, CLOSES, max(len(close), 2)))
-    distance, square = powers[:, :, : len(close)]  # from the close, so that squares keep their digits
-    np.subtract(closes, close, out=distance)
+    # Distances are from the close, so that their squares keep their digits. A single column is doubled: numpy would sum
+    # it in another order, and a series' bits would depend on its company.
+    powers = np.empty((2, CLOSES, len(close) + (len(close) == 1)))
+    np.subtract(closes, close, out=powers[0])
     if not closes.all():
-        distance *= closes > 0.0
+        powers[0] *= closes > 0.0
         count = np.count_nonzero(closes, axis=0)
-    np.multiply(distance, distance, out=square)
+    np.multiply(powers[0], powers[0], out=powers[1])
     mean, mean_square = powers.sum(axis=1)[:, : len(close)] / count
     variance = np.maximum(mean_square - mean * mean, 0.0)
     position: Floats = -mean / (2.0 * np.sqrt(variance) + 0.05 * unit)
@@ -185,33 +181,25 @@ def _bollinger(closes: Floats, close: Floats, unit: Floats) -> Floats:
 
 
 def _log_ratios(memory: Floats, variances: Floats, volume: Floats) -> Floats:
-    """Log ratios of volumes and volatilities, (7, n).
+    """Log ratios of volatilities and volumes, (7, n).
 
-    This volume to its average (60), volatilities (10, 240, 1,440) and Parkinson's (10, 60) to that over 60, average
-    volume 10 to 240. Those of volume are 0 where nothing traded within 240 bars.
+    Volatilities (10, 240, 1,440) and Parkinson's (10, 60) to that over 60; the average volume over 10 to that over 240;
+    this volume to the average over 60. Those of volume are 0 where nothing traded within 240 bars.
     """
     ratios = np.empty((7, len(volume)))
-    traded = _volume_ratios(memory, volume, out=ratios[::6])
-    ratios[1:4] = variances[1:]
-    np.add(memory[PARKINSON_10 : PARKINSON_60 + 1], _LEAST_PARKINSON, out=ratios[4:6])
-    ratios[1:6] /= variances[0]
-    np.log(ratios, out=ratios)
-    ratios[1:6] *= 0.5  # variance to standard deviation
-    ratios[::6] *= traded
-    return ratios
-
-
-def _volume_ratios(memory: Floats, volume: Floats, out: Floats) -> NDArray[np.bool_]:
-    """This volume to its average over 60, and the average over 10 to that over 240, (2, n); return where they exist."""
+    ratios[:3] = variances[1:]
+    np.add(memory[PARKINSON_10 : PARKINSON_60 + 1], _LEAST_PARKINSON, out=ratios[3:5])
+    ratios[:5] /= variances[0]
     total = memory[VOLUME_240] + memory[VOLUME]
-    usual = np.empty_like(out)
-    np.multiply(memory[VOLUME_60], total > 0.0, out=usual[0])
-    np.divide(total, memory[CANDLES_240] + memory[CANDLES], out=usual[1])
-    traded: NDArray[np.bool_] = usual > 0.0
-    out[0], out[1] = volume, memory[VOLUME_10]
-    np.divide(out, usual, out=out, where=traded)
-    out += _LEAST_VOLUME_RATIO
-    return traded
+    traded = total > 0.0
+    average = total / (memory[CANDLES_240] + memory[CANDLES])
+    np.divide(memory[VOLUME_10] * traded, np.maximum(average, _TINY), out=ratios[5])
+    np.divide(volume, np.maximum(memory[VOLUME_60], _TINY), out=ratios[6])
+    ratios[5:] += _LEAST_VOLUME_RATIO
+    np.log(ratios, out=ratios)
+    ratios[:5] *= 0.5  # variance to standard deviation
+    ratios[5:] *= traded
+    return ratios
 
 
 def _describe_clock(close_time_ms: Ints, features: Floats) -> None:

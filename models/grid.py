@@ -1,7 +1,7 @@
 """Features of a whole history: the very step that serves, run over a table of candles.
 
-Enters: a grid of time slots with the candles of S series, NaN where absent. Leaves: features, volatility, and where they
-are exact. Does not know: files, labels, splits, models.
+Enters: a grid of time slots with the candles of S series, NaN where absent. Leaves: features, volatility, and where
+they are exact. Does not know: files, labels, splits, models.
 
 Memory of the step is finite, so a long history is cut into segments that run side by side as rows of their own, each
 warmed up on the WARM_UP_BARS slots before it: same features within 1e-6, tens of times faster.
@@ -15,11 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.continuity import COLD_AFTER_ABSENT, MAX_ABSENT
 from models.feature_state import BLOCK_BARS
-from models.features import CATALOGUE, COLD_AFTER_ABSENT_BARS, WARM_UP_BARS, Candles, FeatureState, step
-
-MAX_ABSENT_SHARE = 0.05
-"""Of the last WARM_UP_BARS slots; with more of them absent, features are not exact and the series is not warm."""
+from models.features import CATALOGUE, WARM_UP_BARS, Candles, FeatureState, step
 
 _ROWS_PER_STEP = 500  # a step costs about as much before its first row as these rows do (measured)
 
@@ -46,7 +44,7 @@ def grid_features(
     Returns:
         features (S, T, F) float32, 0 where not warm; volatility (S, T), NaN where not warm; warm (S, T): a candle is
         present, WARM_UP_BARS or more slots after the series' cold start, and at most 5 % of the last WARM_UP_BARS slots
-        are absent. A series starts cold at its first candle, and again after COLD_AFTER_ABSENT_BARS absent in a row.
+        are absent. A series starts cold at its first candle, and again after COLD_AFTER_ABSENT absent in a row.
 
     Raises:
         ValueError: the times are not consecutive slots of `timeframe_ms`.
@@ -78,11 +76,11 @@ def grid_features(
 
 
 def cold_starts(present: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Mark the first candle of each series, and the first after COLD_AFTER_ABSENT_BARS absent in a row, (S, T)."""
+    """Mark the first candle of each series, and the first after COLD_AFTER_ABSENT absent in a row, (S, T)."""
     slots = np.arange(present.shape[1])
     last = np.maximum.accumulate(np.where(present, slots, -1), axis=1)
     before = np.concatenate([np.full((len(present), 1), -1), last[:, :-1]], axis=1)  # last candle before the slot
-    marks: NDArray[np.bool_] = present & ((before < 0) | (slots - before > COLD_AFTER_ABSENT_BARS))
+    marks: NDArray[np.bool_] = present & ((before < 0) | (slots - before > COLD_AFTER_ABSENT))
     return marks
 
 
@@ -93,9 +91,7 @@ def warm_slots(present: NDArray[np.bool_], cold: NDArray[np.bool_]) -> NDArray[n
     absent = np.cumsum(~present, axis=1, dtype=np.int64)
     recent = absent.copy()  # of the last WARM_UP_BARS slots
     recent[:, WARM_UP_BARS:] -= absent[:, :-WARM_UP_BARS]
-    marks: NDArray[np.bool_] = (
-        present & (start >= 0) & (slots - start >= WARM_UP_BARS) & (recent <= MAX_ABSENT_SHARE * WARM_UP_BARS)
-    )
+    marks: NDArray[np.bool_] = present & (start >= 0) & (slots - start >= WARM_UP_BARS) & (recent <= MAX_ABSENT)
     return marks
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.activation import Epoch
 from models.continuity import Verdict
 from models.decode import Columns
-from models.events import SCHEMA_VERSION, DeadLetter, Direction, Signal, Skill, encode
+from models.events import SCHEMA_VERSION, DeadLetter, Direction, Message, Signal, Skill, encode
 from models.forecast import Forecast
 from models.series_table import SeriesTable
 from models.serving import ServingBundle
@@ -27,14 +27,6 @@ CAPACITY = 1_024
 """Windows gathered before the model is called: 6 MB at 64 bars of 23 features, so it stays near the cache."""
 
 _DIRECTIONS: dict[int, Direction] = {1: "long", -1: "short", 0: "flat"}
-
-
-class Message(NamedTuple):
-    """One record to publish; the time stamp is the event's."""
-
-    key: bytes
-    value: bytes
-    timestamp_ms: int
 
 
 class Request(NamedTuple):

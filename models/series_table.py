@@ -1,11 +1,15 @@
 """Which row of the state arrays belongs to which series, and on which partition it lives.
 
-Enters: keys of records. Leaves: row numbers. Does not know: what the rows hold.
+Enters: partitions and keys of records. Leaves: row numbers. Does not know: what the rows hold.
+
+A row belongs to a key ON a partition: records that a foreign partitioner put elsewhere are a series of their own, so
+they can mix neither candles nor offsets with those of the series' home.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +21,11 @@ class SeriesTable:
     """Rows are given out in order and taken back when their partition goes; `capacity` doubles when full."""
 
     def __init__(self, capacity: int = 64) -> None:
-        self.row_of: dict[bytes, int] = {}
         self.series: list[Series] = []
         self.keys: list[bytes] = []
         self.timeframe_ms = np.ones(capacity, np.int64)
         self.partition = np.full(capacity, -1, np.int64)
+        self._rows_of: defaultdict[int, dict[bytes, int]] = defaultdict(dict)  # by partition, by key
         self._free: list[int] = []
 
     @property
@@ -33,6 +37,19 @@ class SeriesTable:
     def rows(self) -> NDArray[np.intp]:
         """Every row in use."""
         return np.flatnonzero(self.partition >= 0)
+
+    def find(self, partitions: Iterable[int], keys: Iterable[bytes | None]) -> list[int]:
+        """The rows of series that are known.
+
+        Raises:
+            KeyError: one is not.
+        """
+        rows_of = self._rows_of
+        return [rows_of[partition][key] for partition, key in zip(partitions, keys, strict=True)]  # type: ignore[index]
+
+    def row(self, partition: int, key: bytes) -> int | None:
+        """The row of one series, None while it is unknown."""
+        return self._rows_of[partition].get(key)
 
     def add(self, key: bytes, partition: int) -> int:
         """Give a new series its row.
@@ -51,16 +68,14 @@ class SeriesTable:
         if row >= self.capacity:
             self.timeframe_ms = np.concatenate([self.timeframe_ms, np.ones_like(self.timeframe_ms)])
             self.partition = np.concatenate([self.partition, np.full_like(self.partition, -1)])
-        self.row_of[key] = row
+        self._rows_of[partition][key] = row
         self.timeframe_ms[row] = series.timeframe_ms
         self.partition[row] = partition
         return row
 
     def drop(self, partitions: Collection[int]) -> NDArray[np.intp]:
         """Take back the rows of these partitions, and say which they were."""
-        rows = np.flatnonzero(np.isin(self.partition, list(partitions)))
-        for row in rows.tolist():
-            del self.row_of[self.keys[row]]
-            self._free.append(row)
+        rows = np.array([r for partition in partitions for r in self._rows_of.pop(partition, {}).values()], np.intp)
+        self._free += rows.tolist()
         self.partition[rows] = -1
         return rows

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.bundle import unpack
 from models.features import select
 from models.forecast import Interpreter
-from models.predictor import WindowedPredictor
+from models.predictor import WindowedPredictor, use_one_thread
 from models.spec import Spec
 
 
@@ -35,6 +35,7 @@ def make_ready(blob: bytes, sha256: str | None = None, device: str = "auto") -> 
     Raises:
         InvalidBundle: whatever makes it unfit to serve.
     """
+    use_one_thread()
     bundle = unpack(blob, sha256=sha256)
     return ServingBundle(
         sha256=bundle.sha256,

@@ -1,6 +1,7 @@
 """What a bundle says about itself: everything needed to use its weights, as canonical JSON.
 
-Enters: bytes of the header of a blob. Leaves: a bounded, typed `Spec`. Does not know: torch, tensors, Kafka.
+Enters: bytes of the header of a blob. Leaves: a bounded, typed `Spec`, and the shapes its weights must have.
+Does not know: torch, the weights themselves, Kafka.
 No time, path, host, job or signature belongs here: one seed, one lock and one CPU type give one hash.
 """
 
@@ -16,9 +17,13 @@ from models.features import CATALOGUE, WARM_UP_BARS
 
 SPEC_VERSION = 1
 MAX_HIDDEN, MAX_LAYERS, MAX_LOOKBACK_BARS = 512, 4, 256
+MAX_LOG_SCALE = 4.0
+"""Log scales are held to within this of 0, by the network and by `har` alike: a scale is never nil, never a joke."""
+OUTPUTS = 4
+"""Location and log scale of the return, location and log scale of the range."""
 
 Positive = Annotated[float, Meta(gt=0)]
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$(?!\n)")]  # `$` alone lets a newline pass
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -95,7 +100,7 @@ class Thresholds(_Strict, frozen=True, kw_only=True):
 
 
 class Golden(_Strict, frozen=True, kw_only=True):
-    """A small input and its output travel as tensors of these names; another output on this machine refuses the bundle."""
+    """A small input and its output travel as tensors of these names; another output refuses the bundle."""
 
     input: Literal["golden.input"] = "golden.input"  # (2, L, F) float32
     output: Literal["golden.output"] = "golden.output"  # (2, 4) float32
@@ -146,9 +151,27 @@ def parse_spec(text: str) -> Spec:
     unknown = [name for name in (*spec.features, *spec.baselines.har.features) if name not in CATALOGUE]
     if unknown:
         raise InvalidBundle(f"spec: features {unknown} are not in this version's catalogue; upgrade candlewick")
+    if len(set(spec.features)) < len(spec.features) or spec.symbols != tuple(sorted(set(spec.symbols))):
+        raise InvalidBundle("spec: features must be unique, symbols sorted and unique")
     har = spec.baselines.har
     if not len(har.mean) == len(har.log_sd) == len(har.features) + 1:
         raise InvalidBundle("spec: har needs an intercept and one coefficient a feature, for mean and log_sd")
     if canonical_json(spec) != text:
         raise InvalidBundle("spec: not canonical JSON, so its hash would not be unique")
     return spec
+
+
+def expected_shapes(network: Network, features: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a network of this kind on so many features, known without building it."""
+    gates = 4 * network.hidden
+    shapes: dict[str, tuple[int, ...]] = {
+        "feature_mean": (features,),
+        "feature_sd": (features,),
+        "head.weight": (OUTPUTS, network.hidden),
+        "head.bias": (OUTPUTS,),
+    }
+    for layer in range(network.layers):
+        shapes[f"lstm.weight_ih_l{layer}"] = (gates, network.hidden if layer else features)
+        shapes[f"lstm.weight_hh_l{layer}"] = (gates, network.hidden)
+        shapes[f"lstm.bias_ih_l{layer}"] = shapes[f"lstm.bias_hh_l{layer}"] = (gates,)
+    return shapes

@@ -17,10 +17,10 @@ from typing import Any
 
 import faust
 from faust.app.base import BootStrategy
-from mode import Service
 
 from models.errors import CandlewickError
 from streaming import metrics
+from streaming.batches import IN_FLIGHT
 from streaming.channel import BatchChannel
 from streaming.clients import bootstrap_servers
 from streaming.predict import Predict
@@ -57,7 +57,7 @@ def new_app(settings: Settings, role: str) -> faust.App:
 def predict_app(settings: Settings) -> tuple[faust.App, Predict]:
     """Candles to signals: a source fetches batches, an agent serves them."""
     app = new_app(settings, "predict")
-    channel = BatchChannel(app)
+    channel = BatchChannel(app, maxsize=IN_FLIGHT)
     role = Predict(settings, channel)
 
     @app.agent(channel)

@@ -3,9 +3,9 @@ acknowledged, each commit with the offset from which state can be rebuilt.
 
 Enters: partitions, given and taken by the group. Leaves: batches of raw records. Does not know: what is done with them.
 
-Two traps shape it (see docs/adr/0001). aiokafka hands out records of a new assignment before the callback that seeks has
-finished, so nothing is taken until `_ready`, which is raised in the same event-loop step as the seeks. And it swallows
-what that callback raises, so every failure there ends the process by hand.
+Two traps shape it (see docs/adr/0001). aiokafka hands out records of a new assignment before the callback that seeks
+has finished, so nothing is taken until `_ready`, which is raised in the same event-loop step as the seeks. And it
+swallows what that callback raises, so every failure there ends the process by hand.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Fetched(NamedTuple):
     ends: dict[int, int]  # partition to the offset after its last record
 
 
-class Stalled(CandlewickError):
+class Stalled(CandlewickError):  # noqa: N818 - a state, named as one
     """Lag grows and nothing moves; the process ends so that a fresh one can take over."""
 
 

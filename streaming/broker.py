@@ -29,8 +29,8 @@ async def run_broker(settings: Settings, port: int, folder: Path | None, as_json
         said = json.dumps({"bootstrap": broker.bootstrap}) if as_json else f"Kafka listens on {broker.bootstrap}"
         sys.stdout.write(said + "\n")
         sys.stdout.flush()
-        while broker.alive:
+        while (why := broker.failure()) is None:
             await asyncio.sleep(POLL_S)
-        raise CandlewickError(f"Kafka ended by itself; its log is {broker.log}")
+        raise CandlewickError(why)
     finally:
         await asyncio.to_thread(broker.stop)

@@ -7,18 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import faust
 from faust.channels import Channel
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
-
-from streaming.batches import IN_FLIGHT
 
 
 class BatchChannel(Channel):
     """A Faust channel whose queue survives a rebalance: the stock one is cleared, and batches in it would be lost."""
-
-    def __init__(self, app: faust.App) -> None:
-        super().__init__(app, maxsize=IN_FLIGHT)
 
     @property
     def queue(self) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -90,7 +90,5 @@ async def started(client: Any) -> AsyncIterator[Any]:
             ) from error
         yield client
     finally:
-        try:
+        with suppress(KafkaError):  # it is going away; what mattered was acknowledged or raised before
             await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
-        except KafkaError:
-            pass  # it is going away; what mattered was acknowledged or raised before

@@ -213,4 +213,5 @@ def _cluster_id(folder: Path) -> str:
     for name in _FORMATTED[:2]:
         if (folder / name).exists() and (match := re.search(r"^cluster\.id=(\S+)", (folder / name).read_text(), re.M)):
             return match[1]
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    random = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    return "C" + random[1:]  # one in 64 would begin with a dash, which the tool takes for an option

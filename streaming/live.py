@@ -9,14 +9,14 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from models.candle_files import read_candles
 from models.candle_table import CandleTable
 from models.series import canonical_symbol
-from streaming.clients import new_admin, started
+from streaming.clients import bootstrap_servers, new_admin, started
 from streaming.replay import FollowCommits, replay
 from streaming.settings import Settings
 from streaming.up import up
@@ -26,39 +26,41 @@ logger = logging.getLogger(__name__)
 SHOWN_REJECTS = 20
 
 
-def load(
-    paths: Sequence[Path], symbols: Sequence[str] = (), exchange: str = "binance", timeframe: str | None = None
-) -> CandleTable:
+@dataclass(frozen=True)
+class Source:
+    """Which candles of which files."""
+
+    paths: Sequence[Path]
+    symbols: Sequence[str] = ()  # none: all
+    exchange: str = "binance"
+    timeframe: str | None = None  # none: the commonest spacing
+
+
+def load(source: Source) -> CandleTable:
     """Read candle files; rows that cannot be used are logged with file and line.
 
     Raises:
         CandlewickError: nothing usable, or a symbol that the files do not hold.
     """
-    table = read_candles(paths, exchange=exchange, timeframe=timeframe)
+    table = read_candles(source.paths, exchange=source.exchange, timeframe=source.timeframe)
     for row in table.rejected[:SHOWN_REJECTS]:
         logger.warning("row left out at=%s:%d reason=%s", row.file, row.line, row.reason)
     if len(table.rejected) > SHOWN_REJECTS:
         logger.warning("and %d more rows left out", len(table.rejected) - SHOWN_REJECTS)
-    return table.only([canonical_symbol(symbol) for symbol in symbols]) if symbols else table
+    return table.only([canonical_symbol(symbol) for symbol in source.symbols]) if source.symbols else table
 
 
-async def run_replay(
-    settings: Settings,
-    paths: Sequence[Path],
-    speed: float | None,
-    symbols: Sequence[str],
-    exchange: str,
-    timeframe: str | None,
-) -> dict[str, Any]:
+async def run_replay(settings: Settings, source: Source, speed: float | None) -> dict[str, Any]:
     """Replay and wait for nobody."""
-    table = load(paths, symbols, exchange, timeframe)
+    bootstrap_servers(settings)  # no Kafka is said before files are read
+    table = load(source)
     progress = await replay(settings, table, speed)
     return asdict(progress) | {"rejected_rows": len(table.rejected)}
 
 
 async def run_up(settings: Settings, paths: Sequence[Path], speed: float | None) -> None:
     """Keep everything running until cancelled; a replay is its clock."""
-    table = load(paths) if paths else None
+    table = load(Source(paths)) if paths else None
     async with up(settings) as system:
         await system.ready()
         servers = system.settings.kafka.bootstrap_servers

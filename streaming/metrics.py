@@ -11,7 +11,9 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 candles = Counter("candlewick_candles_total", "Candles of revision 0 taken, absent ones included")
 signals = Counter("candlewick_signals_total", "Signals acknowledged by Kafka", ["model"])
 withheld = Counter("candlewick_withheld_total", "Closes that gave no signal", ["reason"])
-ignored = Counter("candlewick_ignored_total", "Records that changed nothing: duplicates, revisions, old ones", ["reason"])
+ignored = Counter(
+    "candlewick_ignored_total", "Records that changed nothing: duplicates, revisions, old ones", ["reason"]
+)
 dead_letters = Counter("candlewick_dead_letters_total", "Records that could not be used")
 late_switches = Counter("candlewick_late_switches_total", "Activations that came after a close they would have covered")
 bundles_refused = Counter("candlewick_bundles_refused_total", "Bundles that failed validation")

@@ -21,7 +21,6 @@ from models.bundle import digest, unpack
 from models.bundle_log import Accepted, BundleLog, CompleteBundle, chunks
 from models.errors import CandlewickError, InvalidBundle, InvalidMessage
 from models.events import Activation, Origin, encode
-from models.serving import make_ready
 from models.spec import Spec
 from streaming.clients import new_producer, new_reader, started
 from streaming.settings import Settings
@@ -134,6 +133,8 @@ async def publish(settings: Settings, blob: bytes) -> tuple[str, bool]:
     Raises:
         InvalidBundle: it is not fit to serve, so it is not sent.
     """
+    from models.serving import make_ready  # imports torch, which looking at the topic has no need of
+
     sha256 = make_ready(blob, device="cpu").sha256
     view = await read_models(settings)
     if sha256 in view.blobs:
@@ -199,9 +200,7 @@ async def next_close(settings: Settings, timeframe_ms: int) -> int:
 
     0 on an empty topic: whatever comes first.
     """
-    async with started(new_reader(settings)) as reader:
-        tails = await newest_closes(reader, settings.topic("candles"))
-    newest = max(tails.values(), default=None)
+    newest = max((await newest_closes(settings)).values(), default=None)
     if newest is None:
         return 0
     close_ms = newest.close_time_ms + timeframe_ms

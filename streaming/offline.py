@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,21 @@ import numpy as np
 from models.activation import Epoch, Slot, Timeline
 from models.decode import Batch
 from models.engine import Engine
-from models.pending import Message, Served
+from models.events import Message
+from models.pending import Served
 from models.serving import ServingBundle, make_ready
-from streaming.live import load
+from streaming.live import Source, load
 from streaming.replay import CLOSES_A_TURN, Progress, turns
 
 
-def predict_files(
-    bundle_file: Path, paths: Sequence[Path], out: Path, exchange: str, timeframe: str | None
-) -> dict[str, Any]:
+def predict_files(bundle_file: Path, source: Source, out: Path) -> dict[str, Any]:
     """Write every signal that the bundle gives on these candles; it covers all closes.
 
     Raises:
         CandlewickError: the candles or the bundle cannot be used.
     """
     bundle = make_ready(bundle_file.read_bytes())
-    table = load(paths, (), exchange, timeframe)
+    table = load(source)
     counted: Counter[str] = Counter()
     with out.open("wb") as file:
         records = (turn.messages for turn in turns(table, {}, 1, CLOSES_A_TURN, Progress()))

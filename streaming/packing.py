@@ -12,7 +12,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from models.pending import Message
+from models.events import Message
 
 Acks = list[asyncio.Future[Any]]
 

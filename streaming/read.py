@@ -17,18 +17,22 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from models.bundle import unpack
 from models.events import DeadLetter, Signal, decode_dead_letter, decode_signal
 from models.spec import Spec, canonical_json
 from streaming.clients import new_reader, started
 from streaming.models_topic import read_models
 from streaming.settings import Settings
+from streaming.topics import topic_partitions
 
 
-async def read_topic(reader: AIOKafkaConsumer, topic: str, last: int = 0, follow: bool = False) -> AsyncIterator[Any]:
-    """Records of a topic up to its present end, then, when following, as they come; `last` of each partition, 0 is all."""
-    await reader.topics()  # loads the metadata of a topic not subscribed to
-    tps = [TopicPartition(topic, p) for p in sorted(reader.partitions_for_topic(topic) or ())]
+async def read_topic(settings: Settings, name: str, last: int = 0, follow: bool = False) -> AsyncIterator[Any]:
+    """Records of a topic up to its present end, then, when following, as they come; `last` a partition, 0 is all."""
+    async with started(new_reader(settings)) as reader:
+        async for record in _records(reader, topic_partitions(settings, name), last, follow):
+            yield record
+
+
+async def _records(reader: AIOKafkaConsumer, tps: list[TopicPartition], last: int, follow: bool) -> AsyncIterator[Any]:
     begins, ends = await reader.beginning_offsets(tps), await reader.end_offsets(tps)
     reader.assign(tps)
     for tp in tps:
@@ -47,17 +51,16 @@ async def print_signals(settings: Settings, follow: bool, symbol: str | None, la
     """Signals in order of their closes; followed, in the order of their coming, each once."""
     newest: dict[tuple[str, str, str, str], int] = {}
     found: list[Signal] = []
-    async with started(new_reader(settings)) as reader:
-        async for record in read_topic(reader, settings.topic("signals"), 0 if symbol else last, follow):
-            signal = decode_signal(record.value)
-            identity = (signal.exchange, signal.symbol, signal.timeframe, signal.model)
-            if signal.close_time_ms <= newest.get(identity, -1) or symbol not in (None, signal.symbol):
-                continue  # a duplicate after a crash: the first one wins
-            newest[identity] = signal.close_time_ms
-            if follow:
-                _line(_signal_line(signal, as_json))
-            else:
-                found.append(signal)
+    async for record in read_topic(settings, "signals", 0 if symbol else last, follow):
+        signal = decode_signal(record.value)
+        identity = (signal.exchange, signal.symbol, signal.timeframe, signal.model)
+        if signal.close_time_ms <= newest.get(identity, -1) or symbol not in (None, signal.symbol):
+            continue  # a duplicate after a crash: the first one wins
+        newest[identity] = signal.close_time_ms
+        if follow:
+            _line(_signal_line(signal, as_json))
+        else:
+            found.append(signal)
     found.sort(key=lambda signal: signal.close_time_ms)
     for signal in found[-last:] if last else found:
         _line(_signal_line(signal, as_json))
@@ -79,10 +82,9 @@ def _signal_line(signal: Signal, as_json: bool) -> str:
 async def print_dead_letters(settings: Settings, as_json: bool) -> None:
     """Every dead letter once: a crash may have written one twice, its identity tells."""
     letters: dict[tuple[str, int, int], DeadLetter] = {}
-    async with started(new_reader(settings)) as reader:
-        async for record in read_topic(reader, settings.topic("dead-letters")):
-            letter = decode_dead_letter(record.value)
-            letters.setdefault((letter.topic, letter.partition, letter.offset), letter)
+    async for record in read_topic(settings, "dead-letters"):
+        letter = decode_dead_letter(record.value)
+        letters.setdefault((letter.topic, letter.partition, letter.offset), letter)
     for identity in sorted(letters):
         letter = letters[identity]
         if as_json:
@@ -115,6 +117,8 @@ async def print_spec(settings: Settings, name: str) -> None:
 
 
 async def _spec(settings: Settings, name: str) -> Spec:
+    from models.bundle import unpack
+
     if Path(name).is_file():
         return unpack(await asyncio.to_thread(Path(name).read_bytes)).spec
     view = await read_models(settings)

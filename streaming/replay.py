@@ -18,10 +18,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from models.candle_table import MAX_ABSENT_RUN, CandleTable
-from models.events import Candle, encode
-from models.pending import Message
+from models.events import Candle, Message, encode
 from models.series import Series
-from streaming.clients import new_admin, new_producer, new_reader, started
+from streaming.clients import new_producer, started
 from streaming.packing import send_packed
 from streaming.partition import partition_of
 from streaming.settings import Settings
@@ -83,8 +82,7 @@ async def replay(
         gate: waits before each turn; None waits for nobody.
         report: is told after every turn.
     """
-    async with started(new_reader(settings)) as reader:
-        tails = await newest_closes(reader, settings.topic("candles"), _keys(table))
+    tails = await newest_closes(settings, _keys(table))
     progress = Progress(closes_in_all=len(table.open_time_ms))
     pace = _Pace(speed, table.timeframe_ms)
     async with started(new_producer(settings, linger_ms=0)) as producer:

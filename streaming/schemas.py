@@ -1,4 +1,4 @@
-"""JSON Schemas of the topics' values, generated from the structs; `docs/schemas` holds them, a test holds them current."""
+"""JSON Schemas of the topics' values, generated from the structs; `docs/schemas` holds them, held current by a test."""
 
 from __future__ import annotations
 

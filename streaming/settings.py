@@ -28,7 +28,9 @@ class _Frozen(BaseModel):
 class KafkaSettings(_Frozen):
     """How to reach Kafka, and how its topics are made."""
 
-    bootstrap_servers: str | None = Field(default=None, description="host:port[,host:port]; none: the embedded broker's own")
+    bootstrap_servers: str | None = Field(
+        default=None, description="host:port[,host:port]; none: the embedded broker's own"
+    )
     topic_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{0,100}$")] = "candlewick."
     partitions: Annotated[int, Field(ge=1, le=1_000)] = Field(default=16, description="of every topic keyed by series")
     replication_factor: Annotated[int, Field(ge=1, le=10)] = 1
@@ -78,7 +80,9 @@ class Settings(BaseSettings):
     predict: PredictSettings = PredictSettings()
     data_dir: Path = Field(default_factory=default_data_dir, description="the embedded broker's folder and lock")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(default=0, description="Prometheus on 127.0.0.1; 0 is off")
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        default=0, description="Prometheus on 127.0.0.1; 0 is off"
+    )
 
     def topic(self, name: str) -> str:
         """The full name of a topic, e.g. `candlewick.candles`."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import random
 import time
 from collections import deque
@@ -85,7 +84,7 @@ class Child:
     async def _run_once(self) -> int:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
-            os.replace(self._log, self._log.with_suffix(".log.1"))
+            self._log.replace(self._log.with_suffix(".log.1"))
         with self._log.open("ab") as log:
             # It watches the pipe on its stdin, and ends when this process does, however that happens.
             self._process = await asyncio.create_subprocess_exec(

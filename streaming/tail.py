@@ -13,6 +13,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from models.decode import why_invalid
 from models.events import Origin, decode_candle
+from streaming.clients import new_reader, started
+from streaming.settings import Settings
+from streaming.topics import topic_partitions
 
 FIRST_LOOK = 2_000
 """Records looked at from the end of each partition; twice as many each time a wanted series was not among them."""
@@ -26,20 +29,17 @@ class Tail(NamedTuple):
     origin: Origin
 
 
-async def newest_closes(reader: AIOKafkaConsumer, topic: str, keys: Collection[bytes] | None = None) -> dict[bytes, Tail]:
+async def newest_closes(settings: Settings, keys: Collection[bytes] | None = None) -> dict[bytes, Tail]:
     """Key to newest candle for the wanted keys that the log holds (None: those in the first look).
 
     Raises:
         TimeoutError: the log could not be read in two minutes.
     """
-    async with asyncio.timeout(TIMEOUT_S):
-        await reader.topics()  # loads the metadata of topics not subscribed to
-        tps = [TopicPartition(topic, p) for p in sorted(reader.partitions_for_topic(topic) or ())]
-        ends = await reader.end_offsets(tps)
-        begins = await reader.beginning_offsets(tps)
-        newest: dict[bytes, Tail] = {}
-        look = FIRST_LOOK
-        upper = dict(ends)
+    tps = topic_partitions(settings, "candles")
+    newest: dict[bytes, Tail] = {}
+    async with asyncio.timeout(TIMEOUT_S), started(new_reader(settings)) as reader:
+        ends, begins = await reader.end_offsets(tps), await reader.beginning_offsets(tps)
+        look, upper = FIRST_LOOK, dict(ends)
         while any(upper[tp] > begins[tp] for tp in tps):
             lower = {tp: max(begins[tp], ends[tp] - look) for tp in tps}
             await _read(reader, {tp: (lower[tp], upper[tp]) for tp in tps if lower[tp] < upper[tp]}, newest)

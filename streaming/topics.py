@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
@@ -54,6 +55,12 @@ TOPICS = (
     Topic("dead-letters", CONTROL_PARTITIONS, _WALL_TIME),
     Topic("models", 1, _COMPACTED),
 )
+
+
+def topic_partitions(settings: Settings, name: str) -> list[TopicPartition]:
+    """Every partition of one of our topics."""
+    count = next(topic.partitions for topic in TOPICS if topic.name == name)
+    return [TopicPartition(settings.topic(name), p) for p in range(count or settings.kafka.partitions)]
 
 
 async def create_topics(admin: AIOKafkaAdminClient, settings: Settings) -> list[str]:

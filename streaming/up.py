@@ -1,6 +1,7 @@
 """Everything in one command: a broker unless one is given, the topics, every role as a supervised process.
 
-Enters: settings. Leaves: a running system, and nothing of it when the block ends. Does not know: where candles come from.
+Enters: settings. Leaves: a running system, and nothing of it when the block ends. Does not know: where candles come
+from.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def broker_config(settings: Settings, port: int = 0, folder: Path | None = None)
 
 @asynccontextmanager
 async def kafka(settings: Settings) -> AsyncIterator[Settings]:
-    """Settings that name a Kafka with every topic: the one that was set, else an embedded one for as long as this lasts."""
+    """Settings that name a Kafka with every topic: the one that was set, else an embedded one while this lasts."""
     async with AsyncExitStack() as stack:
         if settings.kafka.bootstrap_servers is None:
             broker = EmbeddedKafka(broker_config(settings))

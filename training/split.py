@@ -1,7 +1,10 @@
 """Cut history into training, validation and test by time, so that no label reaches into the next span.
 
-Enters: the slots there are, fractions, a horizon. Leaves: three spans of slots.
+Enters: how many rows each slot has, fractions, a horizon. Leaves: three spans of slots.
 Does not know: candles, features, networks.
+
+The cuts are times, the same for all symbols. They lie where the wanted share of the ROWS is past: where series begin or
+end at different times, a share of the time alone could leave a test span with one symbol.
 
 The row at slot t sees bars up to t, and its label bars t+1 .. t+H. So the purge is one horizon: the last H rows before
 a cut are dropped. There is no embargo after it: features reach back over a cut, as they do in serving, but only to bars
@@ -12,14 +15,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.errors import CandlewickError
 
-MIN_ROWS = 64
+MIN_SLOTS = 64
 """Slots a span must keep after its purge."""
 
 
 class Fractions(NamedTuple):
-    """Shares of the time, in order."""
+    """Shares of the rows, in order of time."""
 
     train: float = 0.70
     validation: float = 0.15
@@ -46,27 +52,29 @@ class Split(NamedTuple):
     test: Span
 
 
-def split_time(first: int, stop: int, fractions: Fractions, horizon_bars: int) -> Split:
-    """Cut the slots `first <= slot < stop` in order of time and purge before each cut.
+def split_time(rows: NDArray[np.int64], fractions: Fractions, horizon_bars: int) -> Split:
+    """Cut slots in order of time and purge before each cut.
+
+    Args:
+        rows: `(T,)` how many labelled rows each slot has.
+        fractions: shares of the rows.
+        horizon_bars: H; the label of slot t ends at slot t + H.
 
     Raises:
-        CandlewickError: the fractions are no shares, or a span would be left with fewer than `MIN_ROWS` slots.
+        CandlewickError: the fractions are no shares, or a span would be left with fewer than `MIN_SLOTS` slots.
     """
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
         raise CandlewickError(f"fractions {tuple(fractions)} must be above 0 and sum to 1, like 0.7 0.15 0.15")
-    slots = stop - first
-    validation = first + round(slots * fractions.train)
-    test = first + round(slots * (fractions.train + fractions.validation))
-    split = Split(
-        Span(first, validation - horizon_bars),
-        Span(validation, test - horizon_bars),
-        Span(test, stop - horizon_bars),
-    )
+    past = np.cumsum(rows)
+    total = int(past[-1]) if len(past) else 0
+    first, last = (int(np.searchsorted(past, count, side="left")) for count in (1, total))
+    cuts = [total * fractions.train, total * (fractions.train + fractions.validation)]
+    validation, test = (int(np.searchsorted(past, round(cut), side="right")) for cut in cuts)
+    split = Split(Span(first, validation - horizon_bars), Span(validation, test - horizon_bars), Span(test, last + 1))
     for name, span in zip(Split._fields, split, strict=True):
-        if span.slots < MIN_ROWS:
-            needed = round((MIN_ROWS + horizon_bars) / min(fractions)) + 1
+        if total == 0 or span.slots < MIN_SLOTS:
             raise CandlewickError(
-                f"{max(slots, 0)} usable bars leave {span.slots} for {name}; "
-                f"with horizon {horizon_bars} at least {needed} are needed: give more candles or a shorter horizon"
+                f"{total and span.slots} usable bars are left for {name}, at least {MIN_SLOTS} are needed: "
+                f"give more candles, or a horizon shorter than {horizon_bars} bars"
             )
     return split

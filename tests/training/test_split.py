@@ -1,52 +1,66 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import CandlewickError
-from training.split import MIN_ROWS, Fractions, split_time
+from training.split import MIN_SLOTS, Fractions, split_time
 
-shares = st.integers(1, 8)
+gaps = st.lists(st.tuples(st.integers(0, 900), st.integers(1, 200)), max_size=4)
 
 
 @settings(deadline=None)
 @given(
-    first=st.integers(0, 5_000),
-    slots=st.integers(1, 20_000),
+    slots=st.integers(1, 3_000),
+    gaps=gaps,
     horizon=st.integers(1, 240),
-    parts=st.tuples(*[shares] * 3),
+    parts=st.tuples(*[st.integers(1, 8)] * 3),
+    seed=st.integers(0, 1_000),
 )
 def test_split_time_any_history_no_label_reaches_a_later_span(
-    first: int, slots: int, horizon: int, parts: tuple[int, int, int]
+    slots: int, gaps: list[tuple[int, int]], horizon: int, parts: tuple[int, int, int], seed: int
 ) -> None:
-    fractions = Fractions(*(part / sum(parts) for part in parts))
+    rows = np.random.default_rng(seed).integers(0, 10, slots)
+    for first, length in gaps:
+        rows[first : first + length] = 0
     try:
-        split = split_time(first, first + slots, fractions, horizon)
+        split = split_time(rows, Fractions(*(part / sum(parts) for part in parts)), horizon)
     except CandlewickError:
         return
-    rows = [set(range(span.first, span.stop)) for span in split]
+    own = [set(range(span.first, span.stop)) for span in split]
     seen_by_labels = [set(range(span.first + 1, span.stop + horizon)) for span in split]
     for earlier, later in ((0, 1), (1, 2), (0, 2)):
-        assert max(seen_by_labels[earlier]) < min(rows[later])
+        assert max(seen_by_labels[earlier]) < min(own[later])
         assert not seen_by_labels[earlier] & seen_by_labels[later]
-    assert min(map(len, rows)) >= MIN_ROWS
-    assert rows[0] <= set(range(first, first + slots))
-    assert max(seen_by_labels[2]) == first + slots - 1
+    assert min(map(len, own)) >= MIN_SLOTS
+    assert rows[: split.train.first].sum() == rows[split.test.stop :].sum() == 0
 
 
 def test_split_time_default_fractions_cut_at_70_and_85_percent() -> None:
-    split = split_time(0, 10_000, Fractions(), 3)
-    assert split == ((0, 6_997), (7_000, 8_497), (8_500, 9_997))
+    split = split_time(np.full(10_000, 9), Fractions(), 3)
+    assert split == ((0, 6_997), (7_000, 8_497), (8_500, 10_000))
 
 
-def test_split_time_horizon_longer_than_a_span_says_how_many_bars_are_needed() -> None:
-    with pytest.raises(CandlewickError, match=r"leave 0 for validation; with horizon 300 at least 2428 are needed"):
-        split_time(0, 1_000, Fractions(), 300)
-    assert split_time(0, 2_428, Fractions(), 300).test.slots >= MIN_ROWS
+def test_split_time_series_that_ends_late_does_not_get_the_test_span_alone() -> None:
+    rows = np.where(np.arange(10_000) < 7_000, 10, 1)  # nine of ten symbols end at 7,000
+    split = split_time(rows, Fractions(), 3)
+    assert rows[split.test.first : split.test.stop].sum() == pytest.approx(0.15 * rows.sum(), rel=0.01)
+    assert rows[split.test.first] == 10
+
+
+def test_split_time_horizon_longer_than_a_span_says_what_to_give() -> None:
+    with pytest.raises(CandlewickError, match=r"0 usable bars are left for validation.*shorter than 300 bars"):
+        split_time(np.ones(1_000, int), Fractions(), 300)
+
+
+def test_split_time_without_a_row_is_refused() -> None:
+    with pytest.raises(CandlewickError, match="0 usable bars are left for train"):
+        split_time(np.zeros(1_000, int), Fractions(), 3)
 
 
 @pytest.mark.parametrize("fractions", [Fractions(0.7, 0.3, 0.0), Fractions(0.7, 0.2, 0.2), Fractions(1.2, -0.1, -0.1)])
 def test_split_time_fractions_that_are_no_shares_are_refused(fractions: Fractions) -> None:
     with pytest.raises(CandlewickError, match="must be above 0 and sum to 1"):
-        split_time(0, 10_000, fractions, 3)
+        split_time(np.ones(10_000, int), fractions, 3)
