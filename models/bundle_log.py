@@ -22,8 +22,8 @@ from models.events import SCHEMA_VERSION, Activation, decode_activation
 CHUNK_BYTES = 512 << 10
 MAX_BLOB_BYTES = 64 << 20
 MAX_CHUNKS = MAX_BLOB_BYTES // CHUNK_BYTES
-MAX_UNFINISHED = 8
-"""Publications begun and not complete that are remembered; one more, and the oldest is forgotten."""
+MAX_UNFINISHED, MAX_UNFINISHED_BYTES = 8, 2 * MAX_BLOB_BYTES
+"""Publications begun and not complete that are remembered; beyond either bound the oldest is forgotten."""
 
 
 class Chunk(NamedTuple):
@@ -37,7 +37,7 @@ class Chunk(NamedTuple):
 def chunks(blob: bytes, publication: str) -> Iterator[Chunk]:
     """Cut a bundle for publishing; `publication` tells this attempt from every other of the same bundle."""
     sha256 = hashlib.sha256(blob).hexdigest()
-    n = max(1, -(-len(blob) // CHUNK_BYTES))
+    n = _pieces(len(blob))
     headers = [("n", str(n).encode()), ("size", str(len(blob)).encode())]
     for i in range(n):
         key = f"bundle/{sha256}/{publication}/{i}".encode()
@@ -60,9 +60,13 @@ class Accepted(NamedTuple):
 
 @dataclass
 class _Unfinished:
-    n: int
-    size: int
+    size: int  # bytes of the whole
     parts: dict[int, bytes] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """What is here of it."""
+        return sum(map(len, self.parts.values()))
 
 
 class BundleLog:
@@ -89,39 +93,51 @@ class BundleLog:
         raise InvalidMessage(f"key {key!r} is neither bundle/... nor activation/...")
 
     def _chunk(self, rest: str, value: bytes | None, headers: Mapping[str, bytes]) -> CompleteBundle | None:
-        if value is None:
-            return None  # a retired bundle's chunk; its activations then find no bytes
         try:
             sha256, publication, i = rest.split("/")
+            if value is None:
+                self._retire(sha256, publication)
+                return None
             at, n, size = int(i), int(headers["n"]), int(headers["size"])
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise InvalidMessage(f"chunk {rest!r} lacks its place or its headers n and size") from error
-        if not (0 <= at < n <= MAX_CHUNKS and 0 < size <= MAX_BLOB_BYTES and len(value) <= CHUNK_BYTES):
+        if not (0 <= at < n == _pieces(size) <= MAX_CHUNKS and len(value) == min(CHUNK_BYTES, size - at * CHUNK_BYTES)):
             raise InvalidMessage(f"chunk {rest!r}: {at} of {n}, {len(value)} of {size} bytes is out of bounds")
         if sha256 in self.complete:
             return None
-        unfinished = self._unfinished.setdefault((sha256, publication), _Unfinished(n, size))
-        if (unfinished.n, unfinished.size) != (n, size):
-            raise InvalidMessage(f"chunk {rest!r} disagrees with the others of its publication on n or size")
+        unfinished = self._unfinished.setdefault((sha256, publication), _Unfinished(size))
+        if unfinished.size != size:
+            raise InvalidMessage(f"chunk {rest!r} disagrees with the others of its publication on their size")
         unfinished.parts[at] = value
-        if len(unfinished.parts) < n:
-            if len(self._unfinished) > MAX_UNFINISHED:
-                del self._unfinished[next(iter(self._unfinished))]
-            return None
-        del self._unfinished[sha256, publication]
-        return self._whole(sha256, unfinished)
+        if len(unfinished.parts) == n:
+            return self._whole(sha256, publication)
+        self._forget_oldest()
+        return None
 
-    def _whole(self, sha256: str, unfinished: _Unfinished) -> CompleteBundle:
-        blob = b"".join(unfinished.parts[i] for i in range(unfinished.n))
-        if len(blob) != unfinished.size or hashlib.sha256(blob).hexdigest() != sha256:
-            raise InvalidBundle(f"bundle {sha256[:12]}: its bytes have another hash, or are not {unfinished.size} many")
+    def _retire(self, sha256: str, publication: str) -> None:
+        """A chunk was taken back: who reads after compaction will not find the bundle, so nobody counts on it."""
+        self.complete.discard(sha256)
+        self._unfinished.pop((sha256, publication), None)
+
+    def _forget_oldest(self) -> None:
+        waiting = self._unfinished
+        while len(waiting) > MAX_UNFINISHED or sum(each.bytes for each in waiting.values()) > MAX_UNFINISHED_BYTES:
+            del waiting[next(iter(waiting))]
+
+    def _whole(self, sha256: str, publication: str) -> CompleteBundle:
+        parts = self._unfinished.pop((sha256, publication)).parts
+        blob = b"".join(parts[i] for i in range(len(parts)))
+        if hashlib.sha256(blob).hexdigest() != sha256:
+            raise InvalidBundle(f"bundle {sha256[:12]}: the bytes of publication {publication[:12]} have another hash")
         self.complete.add(sha256)
+        for other in [key for key in self._unfinished if key[0] == sha256]:
+            del self._unfinished[other]  # what it began is there already
         return CompleteBundle(sha256, blob)
 
     def _activation(self, offset: int, value: bytes | None) -> Accepted:
         try:
             activation = decode_activation(value or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidMessage(f"not an activation: {error}") from error
         if activation.v != SCHEMA_VERSION:
             raise InvalidMessage(f"activation of schema version {activation.v} is unknown to this build: upgrade")
@@ -130,3 +146,7 @@ class BundleLog:
                 f"activation at offset {offset} names bundle {activation.bundle[:12]}, which is not whole before it"
             )
         return Accepted(offset, activation)
+
+
+def _pieces(size: int) -> int:
+    return -(-size // CHUNK_BYTES)

@@ -90,6 +90,7 @@ class Continuity:
         advances = taken & ~absent
         restarts = advances & (self.start_slot[rows] == NEVER)
         if restarts.any():
+            self._cool(rows[restarts])  # absents from before the start would count for those alone who saw them
             self.start_slot[rows[restarts]] = slots[restarts]
             self.start_offset[rows[restarts]] = offsets[restarts]
         self._mark(rows[taken], slots[taken], offsets[taken])
@@ -142,6 +143,11 @@ class Continuity:
         at = blocks % _MARKS
         marked = self._mark_block[rows, at] == blocks
         return np.where(marked, self._mark_offset[rows, at], self.start_offset[rows])
+
+    def has_run(self, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Whether these rows have gone on for an hour's bars: a lone candle from a wrong future never does."""
+        start = self.start_slot[rows]
+        return np.asarray((start != NEVER) & (self.last_slot[rows] - start >= COLD_AFTER_ABSENT))
 
     def is_cold(self, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Whether these rows have no state at all."""

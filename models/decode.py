@@ -6,7 +6,9 @@ history, Kafka. The verdict on a record depends on that record alone, so a resta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
+from itertools import starmap
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -33,7 +35,8 @@ _NUMBERS = (
     "v", "open_time_ms", "close_time_ms", "received_at_ms", "absent", "revision",
     "open", "high", "low", "close", "volume",
 )  # fmt: skip
-_numbers_of = tuple(attrgetter(name) for name in _NUMBERS)
+_numbers_of = attrgetter(*_NUMBERS)
+_pack = struct.Struct(f"{len(_NUMBERS)}d").pack
 _identity_of = attrgetter("exchange", "symbol", "timeframe")
 _origin_of = attrgetter("origin")
 
@@ -177,10 +180,11 @@ def _reject(position: int, reason: str) -> Reject:
 
 def _numbers(candles: list[Candle]) -> NDArray[np.float64]:
     """A row for each of `_NUMBERS`, `(11, n)`; null is NaN."""
-    numbers = np.empty((len(_NUMBERS), len(candles)))
-    for place, number_of in enumerate(_numbers_of):
-        numbers[place] = list(map(number_of, candles))
-    return numbers
+    try:  # packed, since numpy reads bytes faster than Python's numbers
+        numbers = np.frombuffer(b"".join(starmap(_pack, map(_numbers_of, candles))))
+    except struct.error:  # an absent candle holds nulls
+        numbers = np.array(list(map(_numbers_of, candles)), np.float64)
+    return numbers.reshape(-1, len(_NUMBERS)).T.copy()
 
 
 def _columns(batch: Batch, parsed: _Parsed, numbers: NDArray[np.float64]) -> Columns:
@@ -217,37 +221,43 @@ def _broken(numbers: NDArray[np.float64], timeframe_ms: NDArray[np.int64]) -> ND
 
 def why_invalid(candle: Candle) -> str:
     """The first rule a candle breaks, in words; empty when it breaks none."""
+    return next(_faults(candle), "")
+
+
+def _faults(candle: Candle) -> Iterator[str]:
     try:
         length_ms = timeframe_ms(candle.timeframe)
     except InvalidMessage as error:
-        return str(error)
+        yield str(error)
+        return
     if candle.v != SCHEMA_VERSION:
-        return _unknown_version(candle.v)
+        yield _unknown_version(candle.v)
     if candle.close_time_ms - candle.open_time_ms != length_ms:
-        return f"close_time_ms is not open_time_ms + {length_ms}, the length of {candle.timeframe}"
+        yield f"close_time_ms is not open_time_ms + {length_ms}, the length of {candle.timeframe}"
     if length_ms <= _GRIDDED_MS and candle.open_time_ms % length_ms:
-        return f"open_time_ms {candle.open_time_ms} is not on the grid of {candle.timeframe}"
+        yield f"open_time_ms {candle.open_time_ms} is not on the grid of {candle.timeframe}"
     if candle.received_at_ms < candle.close_time_ms - CLOCK_SKEW_MS:
-        return f"received_at_ms {candle.received_at_ms} is before its close {candle.close_time_ms}: it was not closed"
+        yield f"received_at_ms {candle.received_at_ms} is before its close {candle.close_time_ms}: it was not closed"
     prices = (candle.open, candle.high, candle.low, candle.close, candle.volume)
-    if candle.absent:
-        return "" if all(price is None for price in prices) else "absent, and yet it has prices or volume"
-    return _why_priced(*prices)
+    if not candle.absent:
+        yield from _faults_of_prices(*prices)
+    elif any(price is not None for price in prices):
+        yield "absent, and yet it has prices or volume"
 
 
-def _why_priced(
+def _faults_of_prices(
     open_: float | None, high: float | None, low: float | None, close: float | None, volume: float | None
-) -> str:
+) -> Iterator[str]:
     if open_ is None or high is None or low is None or close is None or volume is None:
-        return "a price or the volume is null, and it is not marked absent"
-    if min(open_, high, low, close) <= 0:
-        return f"prices must be positive: open {open_} high {high} low {low} close {close}"
-    if high < low:
-        return f"high {high} is below low {low}"
-    if low > min(open_, close) or high < max(open_, close):
-        return f"open {open_} or close {close} lies outside low {low} to high {high}"
-    if low < LEAST_PRICE or high > MOST_PRICE:
-        return f"prices from low {low} to high {high} leave {LEAST_PRICE:g} to {MOST_PRICE:g}"
-    if volume < 0:
-        return f"volume {volume} is negative"
-    return f"volume {volume} is above {MOST_VOLUME:g}" if volume > MOST_VOLUME else ""
+        yield "a price or the volume is null, and it is not marked absent"
+        return
+    if not all(price > 0 for price in (open_, high, low, close)):
+        yield f"prices must be positive: open {open_} high {high} low {low} close {close}"
+    if not low <= high:
+        yield f"high {high} is below low {low}"
+    if not (low <= open_ <= high and low <= close <= high):
+        yield f"open {open_} or close {close} lies outside low {low} to high {high}"
+    if not (low >= LEAST_PRICE and high <= MOST_PRICE):
+        yield f"prices from low {low} to high {high} leave {LEAST_PRICE:g} to {MOST_PRICE:g}"
+    if not 0 <= volume <= MOST_VOLUME:
+        yield f"volume {volume} is negative or above {MOST_VOLUME:g}"

@@ -7,20 +7,24 @@ offset from which all of it could be rebuilt. Does not know: topics, networks, c
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.activation import Epoch, Timeline
-from models.continuity import REWIND_BARS, Continuity
+from models.continuity import Continuity
 from models.decode import Batch, Columns, Reject, decode_batch
 from models.events import DeadLetter
 from models.features import CATALOGUE, Candles, FeatureState, step
+from models.liveness import Liveness
 from models.pending import Pending, Request, Served
 from models.series_table import SeriesTable
 from models.serving import ServingBundle
 from models.window import WindowRing
+
+MAX_COPIED_VALUE, MAX_COPIED_KEY = 512 << 10, 64 << 10
+"""Bytes that a dead letter carries along; in base64 they stay below what Kafka takes in one record."""
 
 
 class Engine:
@@ -36,6 +40,7 @@ class Engine:
         self._continuity = Continuity(self.table.capacity)
         self._features = FeatureState(self.table.capacity)
         self._ring = WindowRing(self.table.capacity, len(CATALOGUE))
+        self._liveness = Liveness(self.table, self._continuity)
         self._pending: dict[str, Pending] = {}  # by model
         self.newest_close_ms: dict[str, int] = {}  # by model: up to here signals were given
 
@@ -54,7 +59,9 @@ class Engine:
         columns = originals(columns, served)
         for turn in turns(columns):
             self._advance(turn, timeline, served)
-        self._flush(served)
+        for pending in self._pending.values():
+            pending.flush(served)
+        self._liveness.hear(columns.row)
         return served
 
     def _advance(self, turn: Columns, timeline: Timeline, served: Served) -> None:
@@ -80,42 +87,48 @@ class Engine:
         return Candles(turn.close_time_ms, lengths, turn.open, turn.high, turn.low, turn.close, turn.volume)
 
     def _request(self, request: Request, timeline: Timeline, served: Served) -> None:
-        """Hand what may speak to the bundle that covers its close, for every model of its timeframe."""
+        """Hand what may speak to the bundles that cover it, for every model of its timeframe."""
         for timeframe_ms, mine in groups(request, self.table.timeframe_ms[request.candles.row]):
             models = timeline.models_of(timeframe_ms)
             if not models:
                 served.withheld["no_bundle"] += mine.size
-            for close_time_ms, together in groups(mine, mine.candles.close_time_ms):
-                for model in models:
-                    self._predict_later(together, timeline.covering(model, close_time_ms), model, served)
+            for model in models:
+                for epoch, together in by_epoch(mine, timeline.epochs(model)):
+                    self._predict_later(together, epoch, served)
 
-    def _predict_later(self, request: Request, epoch: Epoch | None, model: str, served: Served) -> None:
-        if request.size == 0:
-            return
+    def _predict_later(self, request: Request, epoch: Epoch | None, served: Served) -> None:
         if epoch is None:
             served.withheld["no_bundle"] += request.size
             return
-        pending = self._pending.get(model)
-        if pending is None or pending.epoch != epoch:
-            bundle = self._bundle(epoch.bundle)
-            if bundle is None:
-                served.withheld["bundle_retired"] += request.size
-                return
-            self._flush(served)
-            pending = self._pending[model] = Pending(epoch, bundle, self.table, self._ring, self._always_direct)
+        pending = self._pending_under(epoch, served)
+        if pending is None:
+            served.withheld["bundle_retired"] += request.size
+            return
         spec = pending.bundle.spec
         reasons = self._continuity.withheld(request.candles.row, spec.warm_up_bars, spec.lookback_bars)
         held = np.zeros(request.size, np.bool_)
         for reason, mask in reasons.items():
             served.withheld[reason] += int(mask.sum())
             held |= mask
-        pending.add(request.take(~held) if held.any() else request, served)
-        newest = int(request.candles.close_time_ms[0])  # one close time a request
-        self.newest_close_ms[model] = max(newest, self.newest_close_ms.get(model, newest))
+        if held.any():
+            request = request.take(~held)
+        if request.size:
+            pending.add(request, served)
+            newest = int(request.candles.close_time_ms.max())
+            self.newest_close_ms[epoch.model] = max(newest, self.newest_close_ms.get(epoch.model, newest))
 
-    def _flush(self, served: Served) -> None:
-        for pending in self._pending.values():
+    def _pending_under(self, epoch: Epoch, served: Served) -> Pending | None:
+        """What waits under this epoch; a swap first lets go what waits under another, so signals keep their order."""
+        pending = self._pending.get(epoch.model)
+        if pending is not None and pending.epoch == epoch:
+            return pending
+        bundle = self._bundle(epoch.bundle)
+        if bundle is None:
+            return None
+        if pending is not None:
             pending.flush(served)
+        pending = self._pending[epoch.model] = Pending(epoch, bundle, self.table, self._ring, self._always_direct)
+        return pending
 
     def forget(self, partitions: Collection[int]) -> None:
         """Drop the state of partitions that went to another process."""
@@ -123,23 +136,11 @@ class Engine:
         self._continuity.reset(rows)
         self._features.reset(rows)
         self._ring.reset(rows)
+        self._liveness.forget(partitions, rows)
 
     def rewind_offsets(self) -> dict[int, int]:
-        """By partition, the smallest offset that any live series needs so that its state can be rebuilt.
-
-        Series silent for longer than their own span are no longer live: they would start cold anyway.
-        """
-        rows = self.table.rows
-        rows = rows[~self._continuity.is_cold(rows)]
-        lengths, partitions = self.table.timeframe_ms[rows], self.table.partition[rows]
-        closes = self._continuity.last_slot[rows] * lengths
-        offsets = self._continuity.rewind_offsets(rows)
-        rewinds = {}
-        for partition in np.unique(partitions).tolist():
-            mine = partitions == partition
-            live = mine & (closes[mine].max() - closes <= REWIND_BARS * lengths)
-            rewinds[partition] = int(offsets[live].min())
-        return rewinds
+        """By partition, the smallest offset that any live series needs so that its state can be rebuilt."""
+        return self._liveness.rewind_offsets()
 
     def _make_room(self) -> None:
         capacity = self.table.capacity
@@ -149,18 +150,21 @@ class Engine:
             self._ring.grow(capacity)
 
     def _dead_letters(self, batch: Batch, rejects: list[Reject]) -> list[DeadLetter]:
-        return [
-            DeadLetter(
-                value_base64=_base64(batch.values[at]),
-                key_base64=_base64(batch.keys[at]),
-                reason=reason,
-                topic=self._topic,
-                partition=batch.partitions[at],
-                offset=int(batch.offsets[at]),
-            )
-            for at, reason in rejects
-            if batch.speaks[at]
-        ]
+        return [self._dead_letter(batch, at, reason) for at, reason in rejects if batch.speaks[at]]
+
+    def _dead_letter(self, batch: Batch, at: int, reason: str) -> DeadLetter:
+        key, value = batch.keys[at], batch.values[at]
+        if len(value or b"") > MAX_COPIED_VALUE or len(key or b"") > MAX_COPIED_KEY:
+            reason += f"; too large to copy ({len(key or b''):,} and {len(value or b''):,} bytes): read it at its place"
+            key = value = None
+        return DeadLetter(
+            value_base64=_base64(value),
+            key_base64=_base64(key),
+            reason=reason,
+            topic=self._topic,
+            partition=batch.partitions[at],
+            offset=int(batch.offsets[at]),
+        )
 
 
 def originals(columns: Columns, served: Served) -> Columns:
@@ -189,6 +193,13 @@ def turns(columns: Columns) -> Iterator[Columns]:
     ends = np.cumsum(np.bincount(turn))
     for start, end in zip((0, *ends[:-1].tolist()), ends.tolist(), strict=True):
         yield columns.take(by_turn[start:end])
+
+
+def by_epoch(request: Request, epochs: Sequence[Epoch]) -> Iterator[tuple[Epoch | None, Request]]:
+    """Split by the epoch that covers each close, the earliest first; None where none does."""
+    starts = [epoch.effective_from_ms for epoch in epochs]
+    for begun, together in groups(request, np.searchsorted(starts, request.candles.close_time_ms, side="right")):
+        yield (epochs[begun - 1] if begun else None), together
 
 
 def groups(request: Request, by: NDArray[np.int64]) -> Iterator[tuple[int, Request]]:

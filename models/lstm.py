@@ -35,7 +35,7 @@ class Lstm(nn.Module):
         most = torch.tensor([torch.inf, MAX_LOG_SCALE, torch.inf, MAX_LOG_SCALE])
         self.register_buffer("_most", most, persistent=False)
         self.register_buffer("_least", -most, persistent=False)
-        self.lstm = nn.LSTM(features, hidden, layers, batch_first=True)
+        self.lstm = nn.LSTM(features, hidden, layers)
         self.head = nn.Linear(hidden, OUTPUTS)
         with torch.no_grad():  # begin near the climate: location 0, scale 1
             self.head.weight.mul_(0.1)
@@ -56,14 +56,16 @@ class Lstm(nn.Module):
 
     def forward_sequence(self, x: Tensor) -> Tensor:
         """Predict at every step from the steps up to it: (B, T, F) to (B, T, 4), for training."""
-        hidden, _ = self.lstm(self._standardised(x))  # (B, T, H)
-        return self._outputs(hidden)
+        hidden, _ = self.lstm(self._standardised(x))  # (T, B, H)
+        return self._outputs(hidden).transpose(0, 1)
 
     def _standardised(self, x: Tensor) -> Tensor:
-        # Laid flat: operations along rows of L * F numbers are several times faster than along rows of F.
-        length, features = x.shape[1:]
-        flat = x.flatten(1) - self.feature_mean.expand(length, features).reshape(-1)  # (B, L * F), ours to change
-        flat.div_(self.feature_sd.expand(length, features).reshape(-1)).clamp_(-MAX_DEVIATIONS, MAX_DEVIATIONS)
+        """Features (B, L, F) in standard deviations, time first: (L, B, F)."""
+        batch, _, features = x.shape
+        x = x.transpose(0, 1).contiguous()  # no copy where the caller's memory is time first already
+        # Laid flat: operations along rows of B * F numbers are several times faster than along rows of F.
+        flat = x.flatten(1) - self.feature_mean.expand(batch, features).reshape(-1)  # (L, B * F), ours to change
+        flat.div_(self.feature_sd.expand(batch, features).reshape(-1)).clamp_(-MAX_DEVIATIONS, MAX_DEVIATIONS)
         return flat.view(x.shape)
 
     def _outputs(self, hidden: Tensor) -> Tensor:

@@ -57,6 +57,7 @@ class BatchSource(Service):
     ) -> None:
         self._settings = settings
         self._role = settings.predict
+        self._group = settings.group("predict")
         self._topic = settings.topic("candles")
         self._put = put  # awaits while the channel is full
         self._forget = forget
@@ -76,7 +77,7 @@ class BatchSource(Service):
         self._lookup = new_reader(self._settings)  # never fetches: a live long poll would hold its answers back
         self._consumer = AIOKafkaConsumer(
             **connection(self._settings),
-            group_id=self._role.group,
+            group_id=self._group,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             session_timeout_ms=int(self._role.session_timeout_s * 1000),
@@ -102,7 +103,7 @@ class BatchSource(Service):
                 await close()
             except KafkaError as error:
                 logger.warning("a client did not close cleanly error=%r", error)
-        logger.info("left the group group=%s", self._role.group)
+        logger.info("left the group group=%s", self._group)
 
     # --- the way of a batch
 
@@ -216,7 +217,7 @@ class BatchSource(Service):
         if not partitions:
             return {}
         tps = [TopicPartition(self._topic, partition) for partition in partitions]
-        committed = await self._admin.list_consumer_group_offsets(self._role.group, partitions=tps)
+        committed = await self._admin.list_consumer_group_offsets(self._group, partitions=tps)
         beginnings = await self._lookup.beginning_offsets(tps)
         ends = await self._lookup.end_offsets(tps)
         plans = {}

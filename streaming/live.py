@@ -67,7 +67,7 @@ async def run_up(settings: Settings, paths: Sequence[Path], speed: float | None)
         _say({"bootstrap": servers, "ready": [child.name for child in system.children]})
         if table is not None:
             async with started(new_admin(system.settings)) as admin:
-                gate = FollowCommits(system.settings, admin, settings.predict.group)
+                gate = FollowCommits(system.settings, admin, settings.group("predict"))
                 await system.or_fail(replay(system.settings, table, speed, gate))
                 await system.or_fail(gate.caught_up())
             _say({"replayed": True})

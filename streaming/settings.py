@@ -51,7 +51,6 @@ class BrokerSettings(_Frozen):
 class PredictSettings(_Frozen):
     """The role `predict`."""
 
-    group: str = "candlewick.predict"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     always_direct: bool = Field(default=False, description="say long or short although direction is not proven")
     max_batch_records: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
@@ -87,6 +86,10 @@ class Settings(BaseSettings):
     def topic(self, name: str) -> str:
         """The full name of a topic, e.g. `candlewick.candles`."""
         return f"{self.kafka.topic_prefix}{name}"
+
+    def group(self, role: str) -> str:
+        """The consumer group of a role, e.g. `candlewick.predict`."""
+        return f"{self.kafka.topic_prefix}{role}"
 
     @property
     def broker_dir(self) -> Path:

@@ -73,13 +73,20 @@ async def kafka(settings: Settings) -> AsyncIterator[Settings]:
     async with AsyncExitStack() as stack:
         if settings.kafka.bootstrap_servers is None:
             broker = EmbeddedKafka(broker_config(settings))
-            await asyncio.to_thread(broker.start)
-            stack.push_async_callback(asyncio.to_thread, broker.stop)
+            starting = asyncio.ensure_future(asyncio.to_thread(broker.start))
+            stack.push_async_callback(_stop, broker, starting)
+            await asyncio.shield(starting)
             reachable = settings.kafka.model_copy(update={"bootstrap_servers": broker.bootstrap})
             settings = settings.model_copy(update={"kafka": reachable})
         async with started(new_admin(settings)) as admin:
             await create_topics(admin, settings)
         yield settings
+
+
+async def _stop(broker: EmbeddedKafka, starting: asyncio.Future[EmbeddedKafka]) -> None:
+    """A start under way cannot be interrupted, only waited for."""
+    await asyncio.wait([starting])
+    await asyncio.to_thread(broker.stop)
 
 
 @asynccontextmanager
@@ -115,6 +122,7 @@ def _child(settings: Settings, role: str) -> Child:
         "CANDLEWICK_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
         "CANDLEWICK_KAFKA__TOPIC_PREFIX": settings.kafka.topic_prefix,
         "CANDLEWICK_DATA_DIR": str(settings.data_dir),
+        "CANDLEWICK_METRICS_PORT": str(settings.metrics_port),
         "CANDLEWICK_PREDICT__COMMIT_INTERVAL_S": str(settings.predict.commit_interval_s),
     }
     command = [sys.executable, "-m", "candlewick", "run", role, "--with-parent"]

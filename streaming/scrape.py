@@ -1,0 +1,60 @@
+"""A role's own metrics, read over loopback for the terminal view.
+
+Enters: a port. Leaves: counters and quantiles of histograms. Does not know: what they are shown beside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import urllib.request
+from dataclasses import dataclass, field
+
+from prometheus_client.parser import text_string_to_metric_families
+
+TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """One reading; empty when the role did not answer."""
+
+    totals: dict[str, float] = field(default_factory=dict)  # summed over labels
+    buckets: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # upper bound, cumulative count
+
+    def quantile(self, name: str, q: float) -> float | None:
+        """The upper bound of the bucket that holds this quantile."""
+        buckets = self.buckets.get(name)
+        if not buckets or not buckets[-1][1]:
+            return None
+        wanted = q * buckets[-1][1]
+        return next(bound for bound, count in buckets if count >= wanted)
+
+
+async def scrape(port: int) -> Scrape:
+    """Read `/metrics` of 127.0.0.1."""
+    try:
+        return await asyncio.to_thread(_read, port)
+    except OSError:
+        return Scrape()  # not up yet, or restarting
+
+
+def _read(port: int) -> Scrape:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT_S) as answer:
+        text = answer.read().decode()
+    totals: dict[str, float] = {}
+    buckets: dict[str, list[tuple[float, float]]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name.endswith("_bucket"):
+                buckets.setdefault(family.name, []).append((float(sample.labels["le"]), sample.value))
+            elif sample.name.endswith("_total"):
+                totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
+    return Scrape(totals, buckets)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,198 @@
+"""A system of real processes on a real broker, as a test drives it: workers to start and hurt, and the audit.
+
+Enters: bootstrap servers and a folder of the test's own. Leaves: processes, all of them gone when the block ends. Does
+not know: what is tested.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from streaming.clients import new_admin, started
+from streaming.settings import KafkaSettings, PredictSettings, Settings
+from streaming.topics import init_topics
+from tests.eventually import eventually
+
+ROOT = Path(__file__).parents[2]
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end in an event loop of its own."""
+    return asyncio.run(work)
+
+
+class Worker:
+    """One process of a role. Its stderr goes to a file, which says why a test failed."""
+
+    def __init__(self, command: list[str], env: dict[str, str], folder: Path, name: str) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self._said = folder / f"{name}.out"
+        with self.log.open("wb") as log, self._said.open("wb") as said:
+            self._process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=said, stderr=log)
+
+    @property
+    def stderr(self) -> str:
+        """Everything it logged so far."""
+        return self.log.read_text(errors="replace")
+
+    @property
+    def code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it said so on its stdout."""
+        return '{"ready": ' in self._said.read_text()
+
+    def wait_ready(self, timeout_s: float = 60) -> Self:
+        """Wait for its ready line."""
+        eventually(lambda: self.is_ready or self.code is not None, timeout_s)
+        assert self.code is None, f"{self.name} ended with {self.code}:\n{self.stderr[-3000:]}"
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL: it can clean nothing up."""
+        self._process.kill()
+        self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal and do not wait."""
+        self._process.send_signal(number)
+
+    def terminate(self, timeout_s: float = 15) -> int:
+        """SIGTERM, and how it ended."""
+        self._process.terminate()
+        return self.wait(timeout_s)
+
+    def wait(self, timeout_s: float) -> int:
+        """Wait for its end, and say how it ended."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} had not ended after {timeout_s:g} s:\n{self.stderr[-3000:]}") from None
+
+    def end(self) -> None:
+        """Make sure that it is gone."""
+        if self._process.poll() is None:
+            self.kill()
+
+
+class System:
+    """Topics of a test's own, and whatever processes it starts on them."""
+
+    def __init__(self, bootstrap: str, prefix: str, folder: Path, partitions: int = 16, **predict: Any) -> None:
+        self.folder = folder
+        self._predict = {"session_timeout_s": 3.0, "commit_interval_s": 0.25} | predict
+        self.settings = Settings(
+            _env_file=None,
+            kafka=KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=prefix, partitions=partitions),
+            predict=PredictSettings(**self._predict),
+            data_dir=folder,
+        )
+        self._workers: list[Worker] = []
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What a process of this system finds in its environment."""
+        kafka = self.settings.kafka
+        mine = {
+            "CANDLEWICK_KAFKA__BOOTSTRAP_SERVERS": str(kafka.bootstrap_servers),
+            "CANDLEWICK_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
+            "CANDLEWICK_KAFKA__PARTITIONS": str(kafka.partitions),
+            "CANDLEWICK_DATA_DIR": str(self.folder),
+        }
+        mine |= {f"CANDLEWICK_PREDICT__{name.upper()}": str(value) for name, value in self._predict.items()}
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("CANDLEWICK_")}
+        cache = os.environ.get("CANDLEWICK_CACHE_DIR")
+        return clean | mine | ({"CANDLEWICK_CACHE_DIR": cache} if cache else {})
+
+    def __enter__(self) -> Self:
+        run(init_topics(self.settings))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._workers:
+            worker.end()
+
+    def worker(self, name: str, *arguments: str, **extra_env: str) -> Worker:
+        """Start `candlewick run predict`, or another command line of Python."""
+        command = [sys.executable, *(arguments or ("-m", "candlewick", "run", "predict"))]
+        started_ = Worker(command, self.env | extra_env, self.folder, name)
+        self._workers.append(started_)
+        return started_
+
+    def candlewick(self, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "candlewick", *arguments],
+            cwd=ROOT,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def lines(self, *arguments: str) -> list[dict[str, Any]]:
+        """What a command with `--json` prints, one object a line."""
+        done = self.candlewick(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def audit(self, timeout_s: float = 100) -> dict[str, Any]:
+        """Count what is missing, wrong or doubled, in a process of its own."""
+        done = subprocess.run(
+            [sys.executable, "-m", "streaming.audit"],
+            cwd=ROOT,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        assert done.returncode in (0, 1), done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    async def lag(self) -> int:
+        """Candles that the group has not committed."""
+        async with started(new_admin(self.settings)) as admin:
+            committed = await admin.list_consumer_group_offsets(self.settings.group("predict"))
+        ends = await self.ends("candles")
+        done = {tp.partition: offset.offset for tp, offset in committed.items()}
+        return sum(end - max(0, done.get(partition, 0)) for partition, end in ends.items())
+
+    async def ends(self, topic: str) -> dict[int, int]:
+        """Partition to the offset after its last record."""
+        from streaming.clients import new_reader
+        from streaming.topics import topic_partitions
+
+        async with started(new_reader(self.settings)) as reader:
+            ends = await reader.end_offsets(topic_partitions(self.settings, topic))
+        return {tp.partition: end for tp, end in ends.items()}
+
+    def wait_committed(self, timeout_s: float = 60) -> None:
+        """Wait until the group has committed every candle there is."""
+        eventually(lambda: run(self.lag()) == 0, timeout_s)
+
+
+@contextlib.contextmanager
+def running(system: System, *names: str) -> Iterator[list[Worker]]:
+    """Workers, all ready."""
+    workers = [system.worker(name) for name in names]
+    yield [worker.wait_ready() for worker in workers]
