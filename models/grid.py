@@ -23,12 +23,11 @@ _ROWS_PER_STEP = 500  # a step costs about as much before its first row as these
 
 
 class _Segments(NamedTuple):
-    """One row each: where it starts to warm up, and the slots [first, last) that it answers for."""
+    """One row each: it warms up from slot `start`, and answers for those from WARM_UP_BARS later to before `stop`."""
 
     series: NDArray[np.intp]
     start: NDArray[np.intp]
-    first: NDArray[np.intp]
-    last: NDArray[np.intp]
+    stop: NDArray[np.intp]
 
 
 def grid_features(
@@ -53,40 +52,33 @@ def grid_features(
         raise ValueError(f"close times are not consecutive slots of {timeframe_ms} ms; fill the gaps with NaN candles")
     _, series, slots = ohlcv.shape
     present = np.isfinite(ohlcv[3])
-    cold = cold_starts(present)
-    warm = warm_slots(present, cold)
+    warm = warm_slots(present)
     features = np.zeros((series, slots, len(CATALOGUE)), np.float32)
     volatility = np.full((series, slots), np.nan)
     segments = _cut(series, slots)
     state, timeframes = FeatureState(len(segments.series)), np.full(len(segments.series), timeframe_ms)
-    for bar in range(int((segments.last - segments.start).max(initial=0))):
-        rows = np.flatnonzero(segments.start + bar < segments.last)
+    for bar in range(int((segments.stop - segments.start).max(initial=0))):
+        rows = np.flatnonzero(segments.start + bar < segments.stop)
         rows = rows[present[segments.series[rows], segments.start[rows] + bar]]
         at, slot = segments.series[rows], segments.start[rows] + bar
-        state.reset(rows[cold[at, slot]])
+        # A cold restart needs no reset here: what was before is forgotten by the time the series is warm again.
         candles = Candles(close_time_ms[slot], timeframes[rows], *ohlcv[:, at, slot])
         if bar < WARM_UP_BARS:
-            state.advance(rows, candles)  # no segment answers yet
+            state.advance(rows, candles)
             continue
         values, deviation = step(state, rows, candles)
-        exact = np.flatnonzero(warm[at, slot] & (slot >= segments.first[rows]))
+        exact = np.flatnonzero(warm[at, slot])
         features[at[exact], slot[exact]] = values[exact]
         volatility[at[exact], slot[exact]] = deviation[exact]
     return features, volatility, warm
 
 
-def cold_starts(present: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Mark the first candle of each series, and the first after COLD_AFTER_ABSENT absent in a row, (S, T)."""
-    slots = np.arange(present.shape[1])
-    last = np.maximum.accumulate(np.where(present, slots, -1), axis=1)
-    before = np.concatenate([np.full((len(present), 1), -1), last[:, :-1]], axis=1)  # last candle before the slot
-    marks: NDArray[np.bool_] = present & ((before < 0) | (slots - before > COLD_AFTER_ABSENT))
-    return marks
-
-
-def warm_slots(present: NDArray[np.bool_], cold: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def warm_slots(present: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Mark the candles whose features are exact, (S, T)."""
     slots = np.arange(present.shape[1])
+    last = np.maximum.accumulate(np.where(present, slots, -1), axis=1)
+    before = np.concatenate([np.full((len(present), 1), -1), last], axis=1)[:, :-1]  # last candle before the slot
+    cold = present & ((before < 0) | (slots - before > COLD_AFTER_ABSENT))
     start = np.maximum.accumulate(np.where(cold, slots, -1), axis=1)
     absent = np.cumsum(~present, axis=1, dtype=np.int64)
     recent = absent.copy()  # of the last WARM_UP_BARS slots
@@ -104,6 +96,5 @@ def _cut(series: int, slots: int) -> _Segments:
     return _Segments(
         series=np.repeat(np.arange(series), len(first)),
         start=np.broadcast_to(np.maximum(first - WARM_UP_BARS, 0), shape).ravel(),
-        first=np.broadcast_to(first, shape).ravel(),
-        last=np.broadcast_to(np.minimum(first + length, slots), shape).ravel(),
+        stop=np.broadcast_to(np.minimum(first + length, slots), shape).ravel(),
     )

@@ -212,15 +212,15 @@ async def _refresh_scene(tour: Tour) -> None:
         tour.readings = await scrape(tour.settings.metrics_port)
         scene, board = tour.scene, tour.board
         scene.candles, scene.signals, scene.signals_per_s = board.candles, board.signals, board.signals_per_s()
-        scene.skill, scene.last = board.skill, list(board.last)
+        scene.skill, scene.last = board.skill, board.last()
         scene.batch_candles = _quantiles(tour.readings, "candlewick_batch_candles", 1, "")
         scene.latency = _quantiles(tour.readings, "candlewick_batch_seconds", 1_000, " ms")
         await asyncio.sleep(REFRESH_S)
 
 
 def _quantiles(readings: Scrape, name: str, scale: float, unit: str) -> str:
-    median, high = readings.quantile(name, 0.5), readings.quantile(name, 0.99)
-    return "-" if median is None or high is None else f"<= {median * scale:,.6g}{unit} / {high * scale:,.6g}{unit}"
+    bounds = (readings.quantile(name, 0.5), readings.quantile(name, 0.99))
+    return " / ".join("-" if bound is None else f"<= {bound * scale:,.6g}{unit}" for bound in bounds)
 
 
 def _summary(tour: Tour, found: Audit, dead_letters: int) -> dict[str, Any]:
@@ -249,9 +249,9 @@ Counted again from the topics: {summary["signals_missing"]} missing or wrong, {s
 Withheld on purpose: {withheld or "none"}.
 Two bundles served; every signal names the one that made it.
 
-What it is good for: the range of the next 3 minutes. Its CRPS is {skill["range_crps_vs_har"]} of a HAR model's and \
-{skill["range_crps_vs_vol60"]} of a constant's
-on {skill["scored"]:,} signals (below 1 is better); the 80 % interval of the range held {skill["range_coverage80"]:.1%} \
-of the time, that of the price {skill["return_coverage80"]:.1%}.
+What it is good for: the range of the next 3 minutes, on {skill["scored"]:,} signals. Its CRPS is \
+{skill["range_crps_vs_har"]} of a HAR model's and {skill["range_crps_vs_vol60"]} of a constant's (below 1 is better).
+The 80 % interval of the range held {skill["range_coverage80"]:.1%} of the time, that of the price \
+{skill["return_coverage80"]:.1%}.
 What it is not good for: the direction. Nothing is proven there, and no signal claims it.
 {"All is well." if ok else "SOMETHING IS WRONG: see the counts above."}"""

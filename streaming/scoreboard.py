@@ -75,7 +75,7 @@ class Scoreboard:
     candles: int = 0
     signals: int = 0
     newest_close_ms: int = 0
-    last: deque[Signal] = field(default_factory=lambda: deque(maxlen=LAST_SIGNALS))
+    _newest: dict[bytes, Signal] = field(default_factory=dict)
     skill: Skill = field(default_factory=Skill)
     skill_by_bundle: dict[str, Skill] = field(default_factory=dict)
     _bars: dict[bytes, dict[int, tuple[float, float]]] = field(default_factory=dict)  # close time: close, range
@@ -121,7 +121,7 @@ class Scoreboard:
             return  # a duplicate: the first one wins
         self._spoken[identity] = signal.close_time_ms
         self.signals += 1
-        self.last.append(signal)
+        self._newest[record.key] = signal
         self._signalled[record.key] = signal.close_time_ms
         self._waiting.setdefault(record.key, deque()).append(signal)
 
@@ -152,6 +152,11 @@ class Scoreboard:
             vol60 = float(gaussian_crps(scores.y_range, baselines.vol60_mean, baselines.vol60_sd).sum())
             self.skill.add(scores, vol60)
             self.skill_by_bundle.setdefault(bundle, Skill()).add(scores, vol60)
+
+    def last(self) -> list[Signal]:
+        """The newest signal of each series, the newest first."""
+        newest = sorted(self._newest.values(), key=lambda signal: (-signal.close_time_ms, signal.symbol))
+        return newest[:LAST_SIGNALS]
 
     def signals_per_s(self) -> float:
         """Over the last few seconds."""

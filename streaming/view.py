@@ -110,8 +110,8 @@ def _skill(skill: Skill) -> RenderableType:
 
 def _signals(last: Sequence[Signal]) -> RenderableType:
     if not last:
-        return Align.center(Text("no signal yet: 1,564 candles of warm-up and window come first", style="dim"))
-    table = Table(expand=True, box=None, title="last signals", title_justify="left", title_style="bold")
+        return Align.center(Text("no signal yet: a bundle speaks on closes after its training", style="dim"))
+    table = Table(expand=True, box=None, title="newest signal of each series", title_justify="left", title_style="bold")
     for name in (
         "close (UTC)",
         "symbol",
@@ -124,7 +124,7 @@ def _signals(last: Sequence[Signal]) -> RenderableType:
         "epoch",
     ):
         table.add_column(name, justify="left" if name in ("close (UTC)", "symbol") else "right", no_wrap=True)
-    for signal in reversed(last):
+    for signal in last:
         table.add_row(
             f"{datetime.fromtimestamp(signal.close_time_ms / 1000, UTC):%m-%d %H:%M}",
             signal.symbol,

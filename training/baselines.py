@@ -102,7 +102,10 @@ def range_levels(dataset: Dataset, spans: tuple[int, ...]) -> Floats:
 def _fit_range_ewma(dataset: Dataset, rows: Rows) -> RangeEwma:
     """The span whose line through the label leaves the least residual."""
     y_range = dataset.y_range[rows]
-    lines = [(*_line(level[rows], y_range), span) for level, span in zip(range_levels(dataset, RANGE_SPANS), RANGE_SPANS, strict=True)]
+    lines = [
+        (*_line(level[rows], y_range), span)
+        for level, span in zip(range_levels(dataset, RANGE_SPANS), RANGE_SPANS, strict=True)
+    ]
     sd, intercept, slope, span = min(lines)
     return RangeEwma(span_bars=span, intercept=intercept, slope=slope, sd=max(sd, 1e-6))
 

@@ -45,7 +45,10 @@ def fit_return_factors(values: Floats, location: Floats, scale: Floats, dof: flo
 
 
 def _minimum(
-    score: Callable[[float, float], float], start: tuple[float, float], low: tuple[float, float], high: tuple[float, float]
+    score: Callable[[float, float], float],
+    start: tuple[float, float],
+    low: tuple[float, float],
+    high: tuple[float, float],
 ) -> tuple[float, float]:
     """Where a smooth function of two bounded numbers is least."""
     from scipy.optimize import minimize

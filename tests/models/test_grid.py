@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from models.candle_files import read_candles
 from models.continuity import COLD_AFTER_ABSENT, MAX_ABSENT
 from models.features import CATALOGUE, WARM_UP_BARS, FeatureState, step
-from models.grid import cold_starts, grid_features, warm_slots
+from models.grid import grid_features, warm_slots
 from tests.models.random_candles import MINUTE, candles_at, closes_at, random_ohlcv
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "binance_spot_1m" / "BTCUSDT_2020covid.csv.xz"
@@ -100,18 +100,20 @@ def test_grid_features_of_a_short_table_are_not_warm(shape: tuple[int, int]) -> 
     assert not warm.any()
 
 
-def test_cold_starts_are_the_first_candle_and_the_first_after_60_absent() -> None:
-    present = np.ones((1, 400), np.bool_)
+def test_warm_slots_start_anew_after_60_absent() -> None:
+    present = np.ones((1, 5_000), np.bool_)
     present[0, :5] = False
-    present[0, 100 : 100 + COLD_AFTER_ABSENT] = False
-    present[0, 300 : 300 + COLD_AFTER_ABSENT - 1] = False
-    assert np.flatnonzero(cold_starts(present)).tolist() == [5, 100 + COLD_AFTER_ABSENT]
+    present[0, 1_600 : 1_600 + COLD_AFTER_ABSENT] = False
+    present[0, 4_000 : 4_000 + COLD_AFTER_ABSENT - 1] = False  # not long enough
+    back = 1_600 + COLD_AFTER_ABSENT
+    expected = [*range(5 + WARM_UP_BARS, 1_600), *range(back + WARM_UP_BARS, 4_000), *range(4_059, 5_000)]
+    assert np.flatnonzero(warm_slots(present)).tolist() == expected
 
 
 def test_warm_slots_need_the_warm_up_and_few_absents() -> None:
     present = np.ones((2, 2 * WARM_UP_BARS + 200), np.bool_)
     present[1, 100 : 100 + 2 * (MAX_ABSENT + 1) : 2] = False  # one too many
-    warm = warm_slots(present, cold_starts(present))
+    warm = warm_slots(present)
     assert np.flatnonzero(warm[0])[0] == WARM_UP_BARS
     assert np.flatnonzero(warm[1])[0] == 100 + WARM_UP_BARS  # as the first of them drops out
     assert warm[1, 100 + WARM_UP_BARS :].all()
