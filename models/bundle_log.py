@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from models.bundle import MAX_BLOB_BYTES
 from models.errors import InvalidBundle, InvalidMessage
 from models.events import SCHEMA_VERSION, Activation, decode_activation
 
 CHUNK_BYTES = 512 << 10
-MAX_BLOB_BYTES = 64 << 20
 MAX_CHUNKS = MAX_BLOB_BYTES // CHUNK_BYTES
 MAX_UNFINISHED, MAX_UNFINISHED_BYTES = 8, 2 * MAX_BLOB_BYTES
 """Publications begun and not complete that are remembered; beyond either bound the oldest is forgotten."""

@@ -88,7 +88,7 @@ class StudentTCdf:
     value for `dof` of 2 or more, at a fifth of its cost.
     """
 
-    _KNOTS = 2_048
+    _KNOTS = 2_049  # odd: one lies at 0, where an even chance is exactly .5
     _REACH = math.asinh(1e6)  # beyond, the value at the edge
 
     def __init__(self, dof: float) -> None:

@@ -113,9 +113,10 @@ class FeatureState:
 
     def _turn_blocks(self, rows: Rows, memory: Floats, block: Ints, last_block: Ints) -> None:
         """Where a new block begins, put the last one away and sum up those that still belong to a span."""
-        turned = np.flatnonzero(block != last_block)
-        if not len(turned):
+        turning = block != last_block
+        if not turning.any():
             return
+        turned = np.flatnonzero(turning)
         at, place = rows[turned], last_block[turned] % BLOCKS
         self.blocks[at, :, place] = memory[CURRENT_BLOCK, turned].T
         self.block_numbers[at, place] = last_block[turned]

@@ -92,7 +92,7 @@ _LEAST_SHARE = 0.04  # of the variance over 1,440 slots: no volatility falls bel
 _LEAST_PARKINSON = 1e-14
 _LEAST_VOLUME_RATIO = 1e-3
 _TINY = float(np.finfo(np.float64).tiny)  # divides nothing by nothing; no volume is as small
-_RADIANS_PER_DAY_MS, _RADIANS_PER_HOUR_MS = 2 * math.pi / 86_400_000, 2 * math.pi / 3_600_000
+_DAY_HOUR_MS = np.array([[86_400_000], [3_600_000]])
 
 
 def step(state: FeatureState, rows: Rows, candles: Candles) -> tuple[NDArray[np.float32], Floats]:
@@ -104,7 +104,8 @@ def step(state: FeatureState, rows: Rows, candles: Candles) -> tuple[NDArray[np.
 
     Returns:
         features (n, F) float32 in the order of CATALOGUE, and volatility (n,): trailing standard deviation of 1-bar
-        log returns, span 60, never below 1e-6. A row's result does not depend on the other rows of the call.
+        log returns, span 60, never below 1e-6 nor a fifth of that over 1,440 bars. A row's result does not depend on
+        the other rows of the call. Until WARM_UP_BARS slots have passed both are finite, but not yet exact.
     """
     memory, closes, log_return = state.advance(rows, candles)  # (PLACES, n), (20, n), (n,)
     variances = _variances(memory)  # (4, n)
@@ -170,7 +171,7 @@ def _bollinger(closes: Floats, close: Floats, unit: Floats) -> Floats:
     # it in another order, and a series' bits would depend on its company.
     powers = np.empty((2, CLOSES, len(close) + (len(close) == 1)))
     np.subtract(closes, close, out=powers[0])
-    if not closes.all():
+    if closes.min(initial=np.inf) == 0.0:
         powers[0] *= closes > 0.0
         count = np.count_nonzero(closes, axis=0)
     np.multiply(powers[0], powers[0], out=powers[1])
@@ -206,9 +207,8 @@ def _describe_clock(close_time_ms: Ints, features: Floats) -> None:
     """Where the close lies in the UTC day (two harmonics) and in the hour."""
     if (close_time_ms == close_time_ms[:1]).all():
         close_time_ms = close_time_ms[:1]  # a tick of one timeframe: once for all
-    day = (close_time_ms % 86_400_000) * _RADIANS_PER_DAY_MS
-    hour = (close_time_ms % 3_600_000) * _RADIANS_PER_HOUR_MS
-    sine, cosine = np.sin(day), np.cos(day)
-    features[_DAY], features[_DAY + 1] = sine, cosine
-    features[_DAY_2], features[_DAY_2 + 1] = 2.0 * sine * cosine, 1.0 - 2.0 * sine * sine
-    features[_HOUR], features[_HOUR + 1] = np.sin(hour), np.cos(hour)
+    day_hour = (close_time_ms % _DAY_HOUR_MS) * (2 * math.pi / _DAY_HOUR_MS)
+    (day_sin, hour_sin), (day_cos, hour_cos) = np.sin(day_hour), np.cos(day_hour)
+    features[_DAY], features[_DAY + 1] = day_sin, day_cos
+    features[_DAY_2], features[_DAY_2 + 1] = 2.0 * day_sin * day_cos, 1.0 - 2.0 * day_sin * day_sin
+    features[_HOUR], features[_HOUR + 1] = hour_sin, hour_cos

@@ -27,12 +27,21 @@ from streaming.topics import topic_partitions
 
 async def read_topic(settings: Settings, name: str, last: int = 0, follow: bool = False) -> AsyncIterator[Any]:
     """Records of a topic up to its present end, then, when following, as they come; `last` a partition, 0 is all."""
-    async with started(new_reader(settings)) as reader:
-        async for record in _records(reader, topic_partitions(settings, name), last, follow):
+    async for records in read_batches(settings, name, last, follow):
+        for record in records:
             yield record
 
 
-async def _records(reader: AIOKafkaConsumer, tps: list[TopicPartition], last: int, follow: bool) -> AsyncIterator[Any]:
+async def read_batches(settings: Settings, name: str, last: int = 0, follow: bool = False) -> AsyncIterator[list[Any]]:
+    """The same in batches of one partition each, for who reads very many."""
+    async with started(new_reader(settings)) as reader:
+        async for records in _batches(reader, topic_partitions(settings, name), last, follow):
+            yield records
+
+
+async def _batches(
+    reader: AIOKafkaConsumer, tps: list[TopicPartition], last: int, follow: bool
+) -> AsyncIterator[list[Any]]:
     begins, ends = await reader.beginning_offsets(tps), await reader.end_offsets(tps)
     reader.assign(tps)
     for tp in tps:
@@ -40,9 +49,7 @@ async def _records(reader: AIOKafkaConsumer, tps: list[TopicPartition], last: in
     left = {tp for tp in tps if ends[tp] > begins[tp]}
     while follow or left:
         for tp, records in (await reader.getmany(timeout_ms=200)).items():
-            for record in records:
-                if follow or record.offset < ends[tp]:
-                    yield record
+            yield records if follow else [record for record in records if record.offset < ends[tp]]
             if records[-1].offset + 1 >= ends[tp]:
                 left.discard(tp)
 

@@ -1,10 +1,11 @@
 """The honest baselines: simple forecasts fitted on the very rows that train the network.
 
-Enters: a dataset and its training rows. Leaves: `models.spec.Baselines`, and the range forecasts of each baseline for any rows.
-Does not know: networks, validation, test.
+Enters: a dataset and its training rows. Leaves: the `Baselines` of a spec, and what two of them say of any rows (`har`
+travels with every signal, so the serving code speaks for it). Does not know: networks, validation, test.
 
-Source: the EMA of the range follows RiskMetrics 1996; `har` follows Corsi 2009, A Simple Approximate Long-Memory Model of
-Realized Volatility, with a second linear form for the log standard deviation (Harvey 1976).
+Source: the exponential average of the range follows J.P. Morgan 1996, RiskMetrics; `har` Corsi 2009, A Simple
+Approximate Long-Memory Model of Realized Volatility, with a second line for the log standard deviation (Harvey 1976,
+Estimating Regression Models with Multiplicative Heteroscedasticity).
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ HAR_FEATURES = (
     "hour_cos",
 )
 SCORING_STEPS = 20
+MOST_STEP = 0.5  # of a coefficient in one step of scoring
+LEAST_SD = 1e-6
 
 
 class Normal(NamedTuple):
@@ -58,7 +61,7 @@ def fit_baselines(dataset: Dataset, rows: Rows) -> Baselines:
         return_scale=return_scale,
         return_dof=return_dof,
         vol60_mean=float(y_range.mean()),
-        vol60_sd=max(float(y_range.std()), 1e-6),
+        vol60_sd=max(float(y_range.std()), LEAST_SD),
         range_ewma=_fit_range_ewma(dataset, rows),
         har=_fit_har(dataset.features[rows], y_range),
         up_rate=float((moved > 0).mean()) if len(moved) else 0.5,
@@ -66,21 +69,13 @@ def fit_baselines(dataset: Dataset, rows: Rows) -> Baselines:
 
 
 def range_forecasts(dataset: Dataset, rows: Rows, baselines: Baselines) -> dict[str, Normal]:
-    """What each baseline says of the range label, by name."""
-    count = len(rows[0])
-    ewma, har = baselines.range_ewma, baselines.har
-    level = range_levels(dataset, (ewma.span_bars,))[0][rows]
+    """What `vol60` and `range_ewma` say of the range label, by name."""
+    line, nothing = baselines.range_ewma, np.zeros(len(rows[0]))
+    level = range_levels(dataset, (line.span_bars,))[0][rows]
     return {
-        "vol60": Normal(np.full(count, baselines.vol60_mean), np.full(count, baselines.vol60_sd)),
-        "range_ewma": Normal(ewma.intercept + ewma.slope * level, np.full(count, ewma.sd)),
-        "har": har_forecast(har, dataset.features[rows]),
+        "vol60": Normal(baselines.vol60_mean + nothing, baselines.vol60_sd + nothing),
+        "range_ewma": Normal(line.intercept + line.slope * level, line.sd + nothing),
     }
-
-
-def har_forecast(har: Har, features: NDArray[np.float32]) -> Normal:
-    """The linear forecast from features `(n, F)` in the order of the catalogue."""
-    design = _design(features, har.features)
-    return Normal(design @ np.array(har.mean), np.exp(design @ np.array(har.log_sd)))
 
 
 def range_levels(dataset: Dataset, spans: tuple[int, ...]) -> Floats:
@@ -101,33 +96,39 @@ def range_levels(dataset: Dataset, spans: tuple[int, ...]) -> Floats:
 
 def _fit_range_ewma(dataset: Dataset, rows: Rows) -> RangeEwma:
     """The span whose line through the label leaves the least residual."""
-    y_range = dataset.y_range[rows]
-    lines = [
-        (*_line(level[rows], y_range), span)
-        for level, span in zip(range_levels(dataset, RANGE_SPANS), RANGE_SPANS, strict=True)
-    ]
+    y = dataset.y_range[rows]
+    levels = range_levels(dataset, RANGE_SPANS)
+    lines = [(*_line(level[rows], y), span) for level, span in zip(levels, RANGE_SPANS, strict=True)]
     sd, intercept, slope, span = min(lines)
-    return RangeEwma(span_bars=span, intercept=intercept, slope=slope, sd=max(sd, 1e-6))
+    return RangeEwma(span_bars=span, intercept=intercept, slope=slope, sd=max(sd, LEAST_SD))
 
 
 def _line(x: Floats, y: Floats) -> tuple[float, float, float]:
     """Least squares of y on x: residual standard deviation, intercept, slope."""
-    design = np.stack([np.ones_like(x), x], axis=1)
-    coefficients = np.linalg.lstsq(design, y)[0]
-    return float((y - design @ coefficients).std()), float(coefficients[0]), float(coefficients[1])
+    x_mean, y_mean = x.mean(), y.mean()
+    slope = ((x - x_mean) * (y - y_mean)).sum() / max(((x - x_mean) ** 2).sum(), LEAST_SD)
+    intercept = y_mean - slope * x_mean
+    return float((y - intercept - slope * x).std()), float(intercept), float(slope)
 
 
 def _fit_har(features: NDArray[np.float32], y: Floats) -> Har:
-    """Least squares for the mean; Fisher scoring of the normal likelihood of its residuals for the log sd."""
+    """Least squares for the mean; Fisher scoring of the normal likelihood of its residuals for the log sd.
+
+    Sums go through einsum, never through BLAS: its rounding depends on the number of cores, and so would the hash.
+    """
     design = _design(features, HAR_FEATURES)
-    solve = np.linalg.pinv(design)  # (1 + k, n)
-    mean = solve @ y
-    squared = (y - design @ mean) ** 2
+    solve = np.linalg.pinv(np.einsum("nk,nl->kl", design, design), hermitian=True)
+
+    def project(values: Floats) -> Floats:
+        return np.asarray(np.einsum("kl,l->k", solve, np.einsum("nk,n->k", design, values)))
+
+    mean = project(y)
+    squared = (y - np.einsum("nk,k->n", design, mean)) ** 2
     log_sd = np.zeros_like(mean)
-    log_sd[0] = 0.5 * np.log(squared.mean() + 1e-12)
+    log_sd[0] = 0.5 * np.log(squared.mean() + LEAST_SD**2)
     for _ in range(SCORING_STEPS):
-        surprise = squared * np.exp(-2 * design @ log_sd) - 1
-        log_sd += np.clip(solve @ surprise / 2, -0.5, 0.5)
+        surprise = squared * np.exp(-2 * np.einsum("nk,k->n", design, log_sd)) - 1
+        log_sd += np.clip(project(surprise) / 2, -MOST_STEP, MOST_STEP)
     return Har(features=HAR_FEATURES, mean=tuple(mean.tolist()), log_sd=tuple(log_sd.tolist()))
 
 

@@ -86,29 +86,27 @@ def _block(table: CandleTable, block: slice, lookback_bars: int, horizon_bars: i
 
 def whole_windows(good: Mask, lookback_bars: int) -> Mask:
     """`(S, T)`: the last L slots, this one included, are all good."""
-    count = np.cumsum(good, axis=1)
+    count = np.cumsum(good, axis=1, dtype=np.int64)
     count[:, lookback_bars:] -= count[:, :-lookback_bars].copy()
     return np.asarray(count == lookback_bars)
 
 
-def long_enough(table: CandleTable, lookback_bars: int, horizon_bars: int) -> CandleTable:
-    """Leave out the series that can give no row: too short, or with one price only.
+def long_enough(table: CandleTable, lookback_bars: int, horizon_bars: int) -> tuple[CandleTable, dict[str, str]]:
+    """Leave out the series that can give no row, and say what each lacks: too short, or one price only.
 
     Raises:
-        CandlewickError: none is left; names each with what it lacks.
+        CandlewickError: none is left.
     """
     needed = WARM_UP_BARS + lookback_bars + horizon_bars
     lacks: dict[str, str] = {}
     for symbol, own, close in zip(table.symbols, table.segments, table.ohlcv[3], strict=True):
         longest = max((segment.stop - segment.first for segment in own), default=0)
         if longest < needed:
-            lacks[symbol] = f"{symbol} has {longest} bars in a row"
+            lacks[symbol] = f"{longest} bars in a row, {needed} are needed (warm-up, lookback, horizon)"
         elif np.nanmin(close) == np.nanmax(close):
-            lacks[symbol] = f"{symbol} never changes its price"
+            lacks[symbol] = "its price never changes"
     kept = [symbol for symbol in table.symbols if symbol not in lacks]
     if not kept:
-        raise CandlewickError(
-            f"no series can be learned from: {'; '.join(lacks.values())}. "
-            f"Each needs {needed} bars in a row (warm-up, lookback, horizon) and prices that move"
-        )
-    return table.only(kept)
+        reasons = "; ".join(f"{symbol}: {lack}" for symbol, lack in lacks.items())
+        raise CandlewickError(f"no series can be learned from. {reasons}. Give more candles")
+    return table.only(kept), lacks

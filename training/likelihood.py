@@ -1,6 +1,6 @@
 """Small maximum-likelihood fits of the return's Student-t.
 
-Enters: labels, and forecasts of them. Leaves: two numbers each. Does not know: datasets, networks.
+Enters: labels, and forecasts of them. Leaves: one or two numbers. Does not know: datasets, networks.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def fit_student_t(values: Floats) -> tuple[float, float]:
     return math.exp(log_scale), 2 + math.exp(log_dof)
 
 
-def fit_return_factors(values: Floats, location: Floats, scale: Floats, dof: float) -> tuple[float, float]:
-    """Factors on location, within 0 and 1, and on scale that make `(n,)` values likeliest."""
+def fit_location_factor(values: Floats, location: Floats, scale: Floats, dof: float) -> float:
+    """The factor on location, within 0 and 1, that makes `(n,)` values likeliest; the scale is fitted along with it."""
 
-    def score(location_factor: float, log_factor: float) -> float:
-        return float(student_t_log_score(values, location_factor * location, math.exp(log_factor) * scale, dof).mean())
+    def score(factor: float, log_scale: float) -> float:
+        return float(student_t_log_score(values, factor * location, math.exp(log_scale) * scale, dof).mean())
 
-    location_factor, log_factor = _minimum(score, start=(0.5, 0.0), low=(0.0, -3.0), high=(1.0, 3.0))
-    return location_factor, math.exp(log_factor)
+    factor, _ = _minimum(score, start=(0.5, 0.0), low=(0.0, -3.0), high=(1.0, 3.0))
+    return factor
 
 
 def _minimum(

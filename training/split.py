@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from models.errors import CandlewickError
 
-MIN_SLOTS = 64
-"""Slots a span must keep after its purge."""
+MIN_ROWS = 64
+"""Rows a span must keep after its purge."""
 
 
 class Fractions(NamedTuple):
@@ -61,7 +61,7 @@ def split_time(rows: NDArray[np.int64], fractions: Fractions, horizon_bars: int)
         horizon_bars: H; the label of slot t ends at slot t + H.
 
     Raises:
-        CandlewickError: the fractions are no shares, or a span would be left with fewer than `MIN_SLOTS` slots.
+        CandlewickError: the fractions are no shares, or a span would be left with fewer than `MIN_ROWS` rows.
     """
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
         raise CandlewickError(f"fractions {tuple(fractions)} must be above 0 and sum to 1, like 0.7 0.15 0.15")
@@ -72,9 +72,10 @@ def split_time(rows: NDArray[np.int64], fractions: Fractions, horizon_bars: int)
     validation, test = (int(np.searchsorted(past, round(cut), side="right")) for cut in cuts)
     split = Split(Span(first, validation - horizon_bars), Span(validation, test - horizon_bars), Span(test, last + 1))
     for name, span in zip(Split._fields, split, strict=True):
-        if total == 0 or span.slots < MIN_SLOTS:
+        left = int(rows[span.first : max(span.stop, span.first)].sum())
+        if left < MIN_ROWS:
             raise CandlewickError(
-                f"{total and span.slots} usable bars are left for {name}, at least {MIN_SLOTS} are needed: "
+                f"{left} usable rows are left for {name}, at least {MIN_ROWS} are needed: "
                 f"give more candles, or a horizon shorter than {horizon_bars} bars"
             )
     return split

@@ -1,19 +1,19 @@
 """Train a network on a dataset: one script, read from top to bottom.
 
-Enters: a dataset, its split, the network wanted, a seed. Leaves: weights, and the degrees of freedom of the return head.
+Enters: a dataset, its split, the network wanted, a seed. Leaves: weights, and the return's degrees of freedom.
 Does not know: files, bundles, calibration, baselines, the test span.
 
-Training runs sequence to sequence: a chunk of 240 bars gives a loss at every bar after a burn-in of 60, so 240 steps of
-the LSTM serve 180 labels, where windows of 64 bars would need 11,520. Serving runs on windows; that both agree is
-measured, not assumed: the report scores through the serving predictor.
+Training runs sequence to sequence: a chunk of 240 bars gives a loss at every bar after a burn-in of 60 (lookback 64).
+So 240 steps of the LSTM serve 180 labels, where windows of 64 bars would need 11,520. Serving runs on windows; that both
+agree is measured, not assumed: the report scores through the serving predictor.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,17 +21,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.errors import CandlewickError
-from models.lstm import build_network
+from models.lstm import Lstm, build_network
 from models.spec import Network
+from training.adamw import AdamW, one_cycle
 from training.dataset import Dataset
+from training.progress import Progress, Step
 from training.split import Span, Split
 
-CHUNK_BARS = 240
-BURN_IN_BARS = 60
-"""Outputs this early in a chunk know too little of the past: 64 bars of context suffice, fewer do not."""
+LOSS_BARS = 180
+"""Bars of a chunk that give a loss, after the burn-in."""
+BURN_IN_SHORTFALL = 4
+"""The burn-in is the lookback less this: earlier outputs know less of the past than they will in serving."""
 BATCH_CHUNKS = 24
 VALIDATION_CHUNKS = 256
-LEARNING_RATE = 2e-3  # at its highest; it rises over the first tenth and falls to nearly nothing
+HIGHEST_LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.3
 FEATURE_DROPOUT = 0.1
 """A feature is silent for a whole chunk: a week of candles is else learned by heart within three passes."""
@@ -41,22 +44,6 @@ PATIENCE = 8
 LEAST_GAIN = 1e-5
 LEAST_DOF, MOST_DOF = 2.1, 100.0
 LEAST_FEATURE_SD = 1e-6
-
-
-@dataclass(frozen=True)
-class EpochProgress:
-    """Where training stands; told after every batch."""
-
-    epoch: int  # from 1
-    epochs: int
-    batch: int  # from 1
-    batches: int  # about: chunks without a label are left out, and their number varies
-    train_loss: float  # nats, mean of the epoch so far
-    validation_score: float | None  # nats, of the last whole epoch; less is better
-    eta_s: float  # until the last epoch, if training does not stop before it
-
-
-Progress = Callable[[EpochProgress], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +57,16 @@ class Fitted:
     validation_score: float  # nats
 
 
-def fit_network(
-    dataset: Dataset, split: Split, wanted: Network, *, epochs: int, seed: int, progress: Progress | None = None
-) -> Fitted:
+@dataclass(frozen=True)
+class Recipe:
+    """What to train, for how long, from which seed."""
+
+    network: Network
+    epochs: int
+    seed: int
+
+
+def fit_network(dataset: Dataset, split: Split, recipe: Recipe, progress: Progress | None = None) -> Fitted:
     """Train on the split's training rows, stop early on its validation rows.
 
     The same arguments give the same weights to the last bit, on one type of CPU and one version of torch.
@@ -81,49 +75,43 @@ def fit_network(
         CandlewickError: the loss is no longer finite.
     """
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
+    torch.set_deterministic_debug_mode("error")  # its other name, use_deterministic_algorithms, imports the compiler
+    torch.manual_seed(recipe.seed)
+    rng = np.random.default_rng(recipe.seed)
     data = Chunks(dataset)
 
-    network = build_network(wanted, dataset.features.shape[2])
+    network = cast(Lstm, build_network(recipe.network, dataset.features.shape[2]))
     set_feature_scale(network, dataset, split.train)
     log_dof = nn.Parameter(torch.tensor(math.log(3.0)))
     weights = list(network.parameters())
-    optimizer = torch.optim.AdamW(
-        [{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": [log_dof], "weight_decay": 0.0}],
-        lr=LEARNING_RATE,
-    )
+    optimizer = AdamW([*((weight, WEIGHT_DECAY) for weight in weights), (log_dof, 0.0)])
     batches = data.most_batches(split.train)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LEARNING_RATE, total_steps=epochs * batches, pct_start=0.1
-    )
+    steps, step = recipe.epochs * batches, 0
 
     best, best_epoch, best_state = math.inf, 0, copy_of(network, log_dof)
     score: float | None = None
-    began = time.monotonic()
-    for epoch in range(1, epochs + 1):
+    began = monotonic()
+    for epoch in range(1, recipe.epochs + 1):
         total = 0.0
-        shift = int(rng.integers(CHUNK_BARS - BURN_IN_BARS))
+        shift = int(rng.integers(LOSS_BARS))
         starts = data.starts(split.train, shift)
         starts = starts[rng.permutation(len(starts))]
         for batch, first in enumerate(range(0, len(starts), BATCH_CHUNKS), start=1):
             x, y, counts = data.take(starts[first : first + BATCH_CHUNKS], split.train)  # (B, T, F) (B, T, 2) (B, T)
             outputs = network.forward_sequence(drop_features(x, network.feature_mean))  # (B, T, 4)
             loss = negative_log_likelihood(outputs[counts], y[counts], log_dof).mean()
-            optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_([*weights, log_dof], CLIP_NORM)
-            optimizer.step()
-            schedule.step()
+            optimizer.step(one_cycle(step, steps, HIGHEST_LEARNING_RATE))
+            step += 1
             total += loss.item()
             if not math.isfinite(total):
                 raise diverged(epoch, batch)
             if progress:
-                done = epoch - 1 + batch / batches
-                eta_s = (time.monotonic() - began) / done * (epochs - done)
-                progress(EpochProgress(epoch, epochs, batch, batches, total / batch, score, eta_s))
+                progress(Step(epoch, recipe.epochs, batch, batches, total / batch, score, False, monotonic() - began))
         score = validation_score(network, data, split.validation, log_dof)
+        if progress:
+            progress(Step(epoch, recipe.epochs, batch, batch, total / batch, score, True, monotonic() - began))
         if not math.isfinite(score):
             raise diverged(epoch, batch)
         if score < best - LEAST_GAIN:
@@ -137,34 +125,34 @@ def fit_network(
 
 
 class Chunks:
-    """Chunks of a dataset as tensors. The chunk that starts at slot s gives losses at slots s + 60 .. s + 239."""
+    """Chunks of a dataset as tensors: a burn-in of B bars, then 180 bars that give a loss each."""
 
     def __init__(self, dataset: Dataset) -> None:
+        self.burn_in = max(dataset.lookback_bars - BURN_IN_SHORTFALL, 0)
         self._features = torch.from_numpy(dataset.features)  # (S, T, F), shared
         both = np.stack([dataset.y_return, dataset.y_range], axis=-1, dtype=np.float32)
         self._labels = torch.from_numpy(both)  # (S, T, 2)
         self._labelled = dataset.labelled
+        self._labels_before = np.cumsum(np.pad(dataset.labelled, ((0, 0), (1, 0))), axis=1)  # (S, T + 1)
 
     def starts(self, span: Span, shift: int = 0) -> NDArray[np.int64]:
-        """`(n, 2)` symbol and first slot of the chunks whose losses tile a span; chunks without a label are left out."""
-        tiles = np.arange(span.first - shift, span.stop, CHUNK_BARS - BURN_IN_BARS)
-        count = np.cumsum(np.pad(self._labelled, ((0, 0), (1, 0))), axis=1)  # (S, T + 1), labels before a slot
-        edges = np.clip([tiles, tiles + CHUNK_BARS - BURN_IN_BARS], span.first, span.stop)
-        tile, symbol = np.nonzero((count[:, edges[1]] - count[:, edges[0]]).T)
-        return np.stack([symbol, tiles[tile] - BURN_IN_BARS], axis=1)
+        """`(n, 2)` symbol and first loss of the chunks whose losses tile a span; those without a label are left out."""
+        tiles = np.arange(span.first - shift, span.stop, LOSS_BARS)
+        first, stop = np.clip([tiles, tiles + LOSS_BARS], span.first, span.stop)
+        tile, symbol = np.nonzero((self._labels_before[:, stop] - self._labels_before[:, first]).T)
+        return np.stack([symbol, tiles[tile]], axis=1)
 
     def most_batches(self, span: Span) -> int:
-        """At least as many batches as any shift of the tiles makes."""
-        tiles = span.slots // (CHUNK_BARS - BURN_IN_BARS) + 2
-        return math.ceil(tiles * len(self._labelled) / BATCH_CHUNKS)
+        """How many batches an epoch has, at most."""
+        return math.ceil(max(len(self.starts(span, shift)) for shift in range(LOSS_BARS)) / BATCH_CHUNKS)
 
     def take(self, starts: NDArray[np.int64], span: Span) -> tuple[Tensor, Tensor, Tensor]:
         """Features `(B, T, F)`, labels `(B, T, 2)`, and which of them count `(B, T)`."""
         symbol = starts[:, :1]  # (B, 1)
-        slot = starts[:, 1:] + np.arange(CHUNK_BARS)  # (B, T)
+        slot = starts[:, 1:] + np.arange(-self.burn_in, LOSS_BARS)  # (B, T)
         inside = np.clip(slot, 0, self._labelled.shape[1] - 1)
         counts = self._labelled[symbol, inside] & (slot >= span.first) & (slot < span.stop)
-        counts[:, :BURN_IN_BARS] = False
+        counts[:, : self.burn_in] = False
         at = torch.from_numpy(symbol), torch.from_numpy(inside)
         return self._features[at], self._labels[at], torch.from_numpy(counts)
 
@@ -186,7 +174,7 @@ def dof_of(log_dof: Tensor) -> Tensor:
     return (2.0 + torch.exp(log_dof)).clamp(LEAST_DOF, MOST_DOF)
 
 
-def validation_score(network: nn.Module, data: Chunks, span: Span, log_dof: Tensor) -> float:
+def validation_score(network: Lstm, data: Chunks, span: Span, log_dof: Tensor) -> float:
     """Mean negative log likelihood of a span, in nats."""
     starts = data.starts(span)
     total, rows = 0.0, 0
@@ -199,7 +187,7 @@ def validation_score(network: nn.Module, data: Chunks, span: Span, log_dof: Tens
     return total / rows
 
 
-def set_feature_scale(network: nn.Module, dataset: Dataset, span: Span) -> None:
+def set_feature_scale(network: Lstm, dataset: Dataset, span: Span) -> None:
     """Give the network the mean and standard deviation of the features of the training rows."""
     known = dataset.features[dataset.rows(span.first, span.stop)]  # (n, F)
     network.feature_mean.copy_(torch.from_numpy(known.mean(axis=0, dtype=np.float64)))
@@ -207,14 +195,14 @@ def set_feature_scale(network: nn.Module, dataset: Dataset, span: Span) -> None:
 
 
 def drop_features(x: Tensor, mean: Tensor) -> Tensor:
-    """Replace some features of each chunk `(B, T, F)` by their mean, and stretch the others so that the spread stays."""
+    """Set some features of each chunk `(B, T, F)` to their mean, and stretch the others so that the spread stays."""
     kept = (torch.rand(x.shape[0], 1, x.shape[2]) >= FEATURE_DROPOUT) / (1 - FEATURE_DROPOUT)
     return torch.addcmul(mean, x - mean, kept)
 
 
 def copy_of(network: nn.Module, log_dof: Tensor) -> tuple[dict[str, Tensor], float]:
     """The weights and degrees of freedom as they are now."""
-    return {name: value.clone() for name, value in network.state_dict().items()}, float(dof_of(log_dof))
+    return {name: value.clone() for name, value in network.state_dict().items()}, float(dof_of(log_dof).detach())
 
 
 def diverged(epoch: int, batch: int) -> CandlewickError:

@@ -7,23 +7,22 @@ not know: what is tested.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from streaming.clients import new_admin, started
+from streaming.audit import FAULTS
+from streaming.clients import new_admin, new_reader, started
 from streaming.settings import KafkaSettings, PredictSettings, Settings
-from streaming.topics import init_topics
+from streaming.topics import init_topics, topic_partitions
 from tests.eventually import eventually
 
-ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
 
 
@@ -40,7 +39,7 @@ class Worker:
         self.log = folder / f"{name}.log"
         self._said = folder / f"{name}.out"
         with self.log.open("wb") as log, self._said.open("wb") as said:
-            self._process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=said, stderr=log)
+            self._process = subprocess.Popen(command, cwd=folder, env=env, stdout=said, stderr=log)
 
     @property
     def stderr(self) -> str:
@@ -97,7 +96,7 @@ class System:
         self.folder = folder
         self._predict = {"session_timeout_s": 3.0, "commit_interval_s": 0.25} | predict
         self.settings = Settings(
-            _env_file=None,
+            _env_file=None,  # type: ignore[call-arg]  # what a developer has in .env is none of a test's business
             kafka=KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=prefix, partitions=partitions),
             predict=PredictSettings(**self._predict),
             data_dir=folder,
@@ -115,9 +114,9 @@ class System:
             "CANDLEWICK_DATA_DIR": str(self.folder),
         }
         mine |= {f"CANDLEWICK_PREDICT__{name.upper()}": str(value) for name, value in self._predict.items()}
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("CANDLEWICK_")}
-        cache = os.environ.get("CANDLEWICK_CACHE_DIR")
-        return clean | mine | ({"CANDLEWICK_CACHE_DIR": cache} if cache else {})
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("CANDLEWICK_", "PYTHON"))}
+        # Compiled once for all processes of a test run: torch alone takes seconds.
+        return clean | mine | {"PYTHONPYCACHEPREFIX": str(self.folder.parent / "pycache")}
 
     def __enter__(self) -> Self:
         run(init_topics(self.settings))
@@ -140,7 +139,7 @@ class System:
         """Run a command to its end."""
         return subprocess.run(
             [sys.executable, "-m", "candlewick", *arguments],
-            cwd=ROOT,
+            cwd=self.folder,
             env=self.env,
             capture_output=True,
             text=True,
@@ -158,7 +157,7 @@ class System:
         """Count what is missing, wrong or doubled, in a process of its own."""
         done = subprocess.run(
             [sys.executable, "-m", "streaming.audit"],
-            cwd=ROOT,
+            cwd=self.folder,
             env=self.env,
             capture_output=True,
             text=True,
@@ -167,6 +166,15 @@ class System:
         )
         assert done.returncode in (0, 1), done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def assert_flawless(self, at_least: int, timeout_s: float = 150) -> dict[str, Any]:
+        """The audit finds at least so many signals due, every one of them there, and every record of them right."""
+        found = self.audit(timeout_s)
+        assert {fault: found[fault] for fault in FAULTS} == dict.fromkeys(FAULTS, 0), found
+        assert found["expected"] >= at_least, found
+        assert found["signals"] == found["expected"], found
+        assert found["checked"] == found["signals"] + found["duplicates"], found
         return found
 
     async def lag(self) -> int:
@@ -179,9 +187,6 @@ class System:
 
     async def ends(self, topic: str) -> dict[int, int]:
         """Partition to the offset after its last record."""
-        from streaming.clients import new_reader
-        from streaming.topics import topic_partitions
-
         async with started(new_reader(self.settings)) as reader:
             ends = await reader.end_offsets(topic_partitions(self.settings, topic))
         return {tp.partition: end for tp, end in ends.items()}
@@ -189,10 +194,3 @@ class System:
     def wait_committed(self, timeout_s: float = 60) -> None:
         """Wait until the group has committed every candle there is."""
         eventually(lambda: run(self.lag()) == 0, timeout_s)
-
-
-@contextlib.contextmanager
-def running(system: System, *names: str) -> Iterator[list[Worker]]:
-    """Workers, all ready."""
-    workers = [system.worker(name) for name in names]
-    yield [worker.wait_ready() for worker in workers]

@@ -1,4 +1,4 @@
-"""Random histories of what series may do (run, pause, skip, repeat themselves), and the rules of order by their letter."""
+"""Random histories of what series may do (run, pause, skip, repeat), and the rules of order by their letter."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ def random_history(rng: np.random.Generator, slots: int, wild: bool = True, star
         said.append((newest + 1, False))
     slot, absent = zip(*said[1:], strict=True)
     return History(np.array(slot, np.int64), np.array(absent, np.bool_))
+
+
+def truthful(history: History) -> History:
+    """The same records, but whoever repeats a slot says what was said of it first, as a producer that retries does."""
+    first: dict[int, bool] = {}
+    absent = [first.setdefault(slot, was) for slot, was in zip(*map(np.ndarray.tolist, history), strict=True)]
+    return History(history.slot, np.array(absent, np.bool_))
 
 
 def _spell(rng: np.random.Generator, kind: str, newest: int, wild: bool) -> list[tuple[int, bool]]:

@@ -10,7 +10,7 @@ from models.continuity import COLD_AFTER_ABSENT, MARK_BARS, MAX_ABSENT, REWIND_B
 from models.features import WARM_UP_BARS
 from models.spec import MAX_LOOKBACK_BARS
 from tests.models.candle_records import START_SLOT
-from tests.models.histories import History, PlainSeries, random_history
+from tests.models.histories import History, PlainSeries, random_history, truthful
 
 SPANS = [(WARM_UP_BARS, MAX_LOOKBACK_BARS), (WARM_UP_BARS, 64), (300, 8), (1, 1)]  # warm-up and lookback
 ONE = np.array([0], np.intp)
@@ -197,7 +197,8 @@ COLUMNS = ("last_slot", "start_slot", "last_absent", "absent_count")  # all that
 @pytest.mark.parametrize("seed", range(3))
 def test_rebuilt_continuity_decides_as_one_that_never_stopped(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    histories = [random_history(rng, int(rng.choice([1_900, 3_000])), wild=row % 4 != 0) for row in range(60)]
+    lengths = rng.choice([1_900, 3_000], 60).tolist()
+    histories = [truthful(random_history(rng, slots, wild=row % 4 != 0)) for row, slots in enumerate(lengths)]
     ends = np.array([len(history.slot) for history in histories])
     rows, life, stopped = np.arange(len(histories)), Life(histories), rng.integers(ends)
     for _ in range(2):  # a third process takes over from the second one's commit
@@ -213,6 +214,20 @@ def test_rebuilt_continuity_decides_as_one_that_never_stopped(seed: int) -> None
             for wanted, found in spans:
                 np.testing.assert_array_equal(found[after, row], wanted[after, row], f"row {row}")
         life, stopped = rebuilt, rng.integers(stopped, ends)
+
+
+def test_rebuilt_continuity_whose_rewind_meets_a_long_pause_decides_the_same() -> None:
+    """The longest pause that is no cold start, at every place around the rewind offset; 59 slots of it are lost."""
+    histories, stopped = [], np.arange(-70, 70) + 259 + REWIND_BARS
+    for slots in stopped.tolist():
+        absent = np.zeros(slots + 300, np.bool_)
+        absent[200:259] = True
+        histories.append(History(START_SLOT + np.arange(len(absent)), absent))
+    rows, life = np.arange(len(histories)), Life(histories)
+    rebuilt = Life(histories, life.rewind[stopped, rows].tolist())
+    wanted, found = life.withheld(*SPANS[0]), rebuilt.withheld(*SPANS[0])
+    for row in rows.tolist():
+        np.testing.assert_array_equal(found[stopped[row] + 1 :, row], wanted[stopped[row] + 1 :, row])
 
 
 def begin_of_agreement(life: Life, row: int, stopped: int) -> int:
@@ -232,5 +247,5 @@ def test_rewind_offset_lies_one_span_back_and_no_further_than_needed(absents_bef
 
 def test_rewind_offset_of_a_young_series_is_its_start() -> None:
     assert running(500).rewind_offsets(ONE).item() == 0
-    started_anew = running(700, absent=range(100, 170))
-    assert started_anew.rewind_offsets(ONE).item() == 170
+    started_anew = running(2_700, absent=range(2_100, 2_170))
+    assert started_anew.rewind_offsets(ONE).item() == 2_170

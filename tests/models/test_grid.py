@@ -44,17 +44,17 @@ def assert_same_where_warm(ohlcv: Floats) -> NDArray[np.bool_]:
     return warm
 
 
-@pytest.mark.parametrize(("seed", "absent"), [(1, 0.0), (2, 0.01), (3, 0.045)])
+@pytest.mark.parametrize(("seed", "absent"), [(1, 0.0), (2, 0.01), (3, 0.04)])
 def test_grid_features_of_random_candles_equal_the_served_ones(seed: int, absent: float) -> None:
-    ohlcv = random_ohlcv(seed, series=3, slots=5_000, absent=absent)
+    ohlcv = random_ohlcv(seed, series=3, slots=4_000, absent=absent)
     ohlcv[:, 1, :777] = np.nan  # listed later
     ohlcv[:, 2, 2_400 : 2_400 + COLD_AFTER_ABSENT - 1] = np.nan  # a gap just short of a cold restart
     warm = assert_same_where_warm(ohlcv)
-    assert warm[0].sum() > 2_500
+    assert warm[0].sum() > 1_500
 
 
 def test_grid_features_restart_cold_after_60_absent_slots() -> None:
-    ohlcv = random_ohlcv(seed=4, series=2, slots=5_000)
+    ohlcv = random_ohlcv(seed=4, series=2, slots=3_800)
     ohlcv[:, 0, 1_900 : 1_900 + COLD_AFTER_ABSENT] = np.nan
     warm = assert_same_where_warm(ohlcv)
     back = 1_900 + COLD_AFTER_ABSENT
@@ -67,10 +67,10 @@ def test_grid_features_restart_cold_after_60_absent_slots() -> None:
 def test_grid_features_of_real_candles_with_an_outage_equal_the_served_ones() -> None:
     if not REAL.exists():
         pytest.skip(f"no real candles at {REAL}; run from a checkout beside shared/data")
-    ohlcv = read_candles([REAL]).ohlcv[:, :, :9_000]
+    ohlcv = read_candles([REAL]).ohlcv[:, :, :8_500]
     assert np.isnan(ohlcv).any()  # 2020-02-19: the exchange was down for hours
     warm = assert_same_where_warm(ohlcv)
-    assert 4_000 < warm.sum() < 6_500
+    assert 4_000 < warm.sum() < 6_000
 
 
 def test_grid_features_never_change_with_later_candles() -> None:

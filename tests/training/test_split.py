@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import CandlewickError
-from training.split import MIN_SLOTS, Fractions, split_time
+from training.split import MIN_ROWS, Fractions, split_time
 
 gaps = st.lists(st.tuples(st.integers(0, 900), st.integers(1, 200)), max_size=4)
 
@@ -34,7 +34,7 @@ def test_split_time_any_history_no_label_reaches_a_later_span(
     for earlier, later in ((0, 1), (1, 2), (0, 2)):
         assert max(seen_by_labels[earlier]) < min(own[later])
         assert not seen_by_labels[earlier] & seen_by_labels[later]
-    assert min(map(len, own)) >= MIN_SLOTS
+    assert min(rows[span.first : span.stop].sum() for span in split) >= MIN_ROWS
     assert rows[: split.train.first].sum() == rows[split.test.stop :].sum() == 0
 
 
@@ -51,12 +51,12 @@ def test_split_time_series_that_ends_late_does_not_get_the_test_span_alone() -> 
 
 
 def test_split_time_horizon_longer_than_a_span_says_what_to_give() -> None:
-    with pytest.raises(CandlewickError, match=r"0 usable bars are left for validation.*shorter than 300 bars"):
+    with pytest.raises(CandlewickError, match=r"0 usable rows are left for validation.*shorter than 300 bars"):
         split_time(np.ones(1_000, int), Fractions(), 300)
 
 
 def test_split_time_without_a_row_is_refused() -> None:
-    with pytest.raises(CandlewickError, match="0 usable bars are left for train"):
+    with pytest.raises(CandlewickError, match="0 usable rows are left for train"):
         split_time(np.zeros(1_000, int), Fractions(), 3)
 
 

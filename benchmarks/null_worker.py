@@ -1,0 +1,55 @@
+"""The worker without a model, and if wanted without features: what is left is the cost of everything around them.
+
+It is the same command with two names bound to something that answers at once; the bundle is checked, the windows are
+gathered and every signal is written as ever.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import engine
+from models.features import CATALOGUE, Candles, FeatureState
+from models.predictor import WindowedPredictor
+from models.serving import ServingBundle, make_ready
+from models.spec import OUTPUTS
+from streaming import model_log
+
+NULL_VOLATILITY = 1e-3
+
+
+class NullPredictor:
+    """Answers zeros."""
+
+    def predict(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.zeros((len(windows), OUTPUTS), np.float32)
+
+
+def ready_without_model(*arguments: Any) -> ServingBundle:
+    """A bundle checked as ever, whose network is never asked."""
+    return replace(make_ready(*arguments), predictor=cast(WindowedPredictor, NullPredictor()))
+
+
+def step_without_features(
+    state: FeatureState, rows: NDArray[np.intp], candles: Candles
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Features that say nothing."""
+    return np.zeros((len(rows), len(CATALOGUE)), np.float32), np.full(len(rows), NULL_VOLATILITY)
+
+
+def main(without_features: bool) -> None:
+    from candlewick import main as candlewick
+
+    setattr(model_log, "make_ready", ready_without_model)
+    if without_features:
+        setattr(engine, "step", step_without_features)
+    candlewick(["run", "predict"])
+
+
+if __name__ == "__main__":
+    main("--null-features" in sys.argv[1:])

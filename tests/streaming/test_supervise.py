@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.errors import CandlewickError
+from streaming import supervise
+from streaming.supervise import MAX_DELAY_S, MAX_RESTARTS, WINDOW_S, Child, Restarts
+from tests.models.candle_records import laws
+
+DEADLINE_S = 30
+
+
+def child(folder: Path, script: str) -> Child:
+    return Child("tiny", ["sh", "-c", script], {**os.environ, "FOLDER": str(folder)}, folder / "logs" / "tiny.log")
+
+
+def within_deadline(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, DEADLINE_S))
+
+
+async def comes_true(condition: Callable[[], object]) -> None:
+    while not condition():  # noqa: ASYNC110 - files and processes set no event; the deadline is the whole test's
+        await asyncio.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# --- the bound on restarts
+
+
+def test_restarts_of_a_crash_loop_double_their_delay_and_end() -> None:
+    restarts = Restarts()
+    assert [restarts.next_delay_s(float(second)) for second in range(7)] == [0.5, 1.0, 2.0, 4.0, 8.0, None, None]
+
+
+def test_restarts_that_are_rare_go_on_for_ever() -> None:
+    restarts = Restarts()
+    assert {restarts.next_delay_s(i * (WINDOW_S / MAX_RESTARTS + 1)) for i in range(100)} <= {0.5, 1.0, 2.0, 4.0, 8.0}
+
+
+def test_restarts_after_the_window_begin_anew() -> None:
+    restarts = Restarts()
+    for _ in range(MAX_RESTARTS):
+        restarts.next_delay_s(0.0)
+    assert restarts.next_delay_s(WINDOW_S) is None
+    assert restarts.next_delay_s(WINDOW_S + 0.1) == 0.5
+
+
+@laws
+@given(pauses=st.lists(st.sampled_from([0.0, 1.0, 90.0, 149.0, 150.0, 600.0, 601.0]), max_size=40))
+def test_restarts_never_exceed_the_bound_in_any_window(pauses: list[float]) -> None:
+    restarts, allowed, now_s = Restarts(), list[float](), 0.0
+    for pause in pauses:
+        now_s += pause
+        recent = [at for at in allowed if now_s - at <= WINDOW_S]
+        delay_s = restarts.next_delay_s(now_s)
+        assert (delay_s is None) == (len(recent) >= MAX_RESTARTS)
+        if delay_s is not None:
+            assert 0 < delay_s <= MAX_DELAY_S
+            allowed.append(now_s)
+
+
+# --- a real process
+
+
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "FIRST_DELAY_S", 0.001)
+
+
+@pytest.mark.usefixtures("no_patience")
+def test_child_that_is_killed_is_started_again_and_ready_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        kept = child(tmp_path, 'echo \'{"ready": ["tiny"]}\'; exec sleep 60')
+        keeper = asyncio.create_task(kept.keep())
+        await kept.ready.wait()
+        first = kept.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        await comes_true(lambda: kept.restarts == 1 and kept.ready.is_set())
+        assert kept.pid not in (None, first)
+        await kept.stop()
+        await keeper
+
+    within_deadline(scenario())
+
+
+def test_child_is_ready_only_once_it_says_so(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        script = (
+            """echo not json; echo '{"other": 1}'; echo said; read line < "$FOLDER/pipe"; echo '{"ready": []}'; cat"""
+        )
+        os.mkfifo(tmp_path / "pipe")
+        kept = child(tmp_path, script)
+        keeper = asyncio.create_task(kept.keep())
+        with await asyncio.to_thread((tmp_path / "pipe").open, "w") as pipe:  # waits until it reads
+            assert not kept.ready.is_set()
+            pipe.write("go on\n")
+        await kept.ready.wait()
+        await kept.stop()
+        await keeper
+        assert not kept.ready.is_set()
+
+    within_deadline(scenario())
+
+
+@pytest.mark.usefixtures("no_patience")
+def test_child_that_cannot_be_kept_is_given_up_with_the_end_of_its_log(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        kept = child(tmp_path, "for i in 1 2 3 4 5 6 7 8 9; do echo line $i >&2; done; echo no luck >&2; exit 3")
+        with pytest.raises(CandlewickError, match=r"tiny ended 6 times within 10 minutes.*code 3") as given_up:
+            await kept.keep()
+        assert str(given_up.value).endswith("line 8\nline 9\nno luck")
+        assert "line 1\n" not in str(given_up.value).rpartition("no luck\n")[2]
+        assert kept.restarts == MAX_RESTARTS
+        assert kept.pid is None
+
+    within_deadline(scenario())
+
+
+def test_child_that_is_stopped_ends_and_is_not_started_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        kept = child(
+            tmp_path, """trap 'echo drained >&2; exit 0' TERM; echo '{"ready": []}'; while :; do read x; done"""
+        )
+        keeper = asyncio.create_task(kept.keep())
+        await kept.ready.wait()
+        pid = kept.pid
+        assert pid is not None
+        await kept.stop()
+        await keeper
+        assert not is_running(pid)
+        assert (kept.pid, kept.restarts) == (None, 0)
+        assert "drained" in (tmp_path / "logs" / "tiny.log").read_text()
+        await kept.stop()  # once more does no harm
+
+    within_deadline(scenario())
+
+
+def test_child_that_ignores_its_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "STOP_TIMEOUT_S", 0.1)
+
+    async def scenario() -> None:
+        kept = child(tmp_path, """trap '' TERM; echo '{"ready": []}'; while :; do read x; done""")
+        keeper = asyncio.create_task(kept.keep())
+        await kept.ready.wait()
+        pid = kept.pid
+        assert pid is not None
+        await kept.stop()
+        await keeper
+        assert not is_running(pid)
+
+    within_deadline(scenario())
+
+
+def test_child_has_a_pipe_on_its_stdin_that_ends_with_its_parent(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        kept = child(tmp_path, """echo '{"ready": []}'; read x; echo "the parent is gone" >&2; exec sleep 60""")
+        keeper = asyncio.create_task(kept.keep())
+        await kept.ready.wait()
+        assert kept._process is not None
+        assert kept._process.stdin is not None
+        kept._process.stdin.close()  # as the system does when the parent dies
+        log = tmp_path / "logs" / "tiny.log"
+        await comes_true(lambda: "the parent is gone" in log.read_text())
+        await kept.stop()
+        await keeper
+
+    within_deadline(scenario())
+
+
+@pytest.mark.usefixtures("no_patience")
+def test_log_of_a_child_that_grew_too_large_is_put_aside_at_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "LOG_BYTES", 10)
+
+    async def scenario() -> None:
+        with pytest.raises(CandlewickError, match=r"the end of .*tiny\.log:\nmore than ten bytes$"):
+            await child(tmp_path, "echo more than ten bytes >&2; exit 1").keep()
+
+    within_deadline(scenario())
+    assert (tmp_path / "logs" / "tiny.log.1").read_text() == "more than ten bytes\n"
