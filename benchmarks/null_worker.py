@@ -45,9 +45,9 @@ def step_without_features(
 def main(without_features: bool) -> None:
     from candlewick import main as candlewick
 
-    setattr(model_log, "make_ready", ready_without_model)
+    model_log.make_ready = ready_without_model  # type: ignore[assignment, attr-defined]
     if without_features:
-        setattr(engine, "step", step_without_features)
+        engine.step = step_without_features  # type: ignore[attr-defined]
     candlewick(["run", "predict"])
 
 

@@ -70,7 +70,8 @@ class Rig:
     async def rewind(self, close: int) -> None:
         """Let the group of `predict` have done all before this close, and remember nothing of it."""
         topic = self.settings.topic("candles")
-        consumer = AIOKafkaConsumer(**connection(self.settings), group_id=self.settings.group("predict"))
+        group = self.settings.group("predict")
+        consumer = AIOKafkaConsumer(**connection(self.settings), group_id=group, enable_auto_commit=False)
         async with started(consumer):
             offsets = {
                 TopicPartition(topic, partition): OffsetAndMetadata(offset, encode_rewind(0))

@@ -3,7 +3,8 @@
 Enters: parameters with gradients. Leaves: the parameters, moved. Does not know: the loss, the data.
 torch.optim does the same, but its first use imports torch's compiler: 5.6 s and 200 MB, more than the demo's training.
 
-Source: Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization; the cycle Smith & Topin 2018, Super-Convergence.
+Source: Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization; the cycle,
+Smith & Topin 2019, Super-Convergence.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ class AdamW:
 
 def one_cycle(step: int, steps: int, highest: float) -> float:
     """The learning rate of step `0 <= step < steps`: up over the first tenth, then down to nearly nothing."""
-    turn = max(WARM_UP_SHARE * steps - 1, 1e-9)
-    if step <= turn:
+    turn = int(WARM_UP_SHARE * steps)
+    if step < turn:
         return highest * _cosine(FIRST_SHARE, 1.0, step / turn)
-    return highest * _cosine(1.0, LAST_SHARE, (step - turn) / max(steps - 1 - turn, 1e-9))
+    return highest * _cosine(1.0, LAST_SHARE, (step - turn) / max(steps - 1 - turn, 1))
 
 
 def _cosine(begin: float, end: float, share: float) -> float:

@@ -4,8 +4,8 @@ Enters: a dataset, its split, the network wanted, a seed. Leaves: weights, and t
 Does not know: files, bundles, calibration, baselines, the test span.
 
 Training runs sequence to sequence: a chunk of 240 bars gives a loss at every bar after a burn-in of 60 (lookback 64).
-So 240 steps of the LSTM serve 180 labels, where windows of 64 bars would need 11,520. Serving runs on windows; that both
-agree is measured, not assumed: the report scores through the serving predictor.
+So 240 steps of the LSTM serve 180 labels, where windows of 64 bars would need 11,520. Serving runs on windows: that
+both agree is measured, not assumed, since the report scores through the serving predictor.
 """
 
 from __future__ import annotations
