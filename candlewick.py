@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -27,6 +26,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object,
 def _settings() -> Settings:
     from pydantic import ValidationError
 
+    from streaming.logs import set_up
     from streaming.settings import Settings
 
     try:
@@ -34,10 +34,7 @@ def _settings() -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"{'__'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         raise CandlewickError(f"settings are wrong: {wrong}. `candlewick settings` lists them all") from None
-    logging.basicConfig(
-        stream=sys.stderr, level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    set_up(settings.log_level)
     return settings
 
 

@@ -64,16 +64,18 @@ async def _measure(bench: Rig, rounds: Rounds) -> None:
     bare_bones = (*NULL_WORKER, "--null-features")
     rounds.null_features.append(await _predict(bench, rounds, "null-features", bare_bones, candles))
     stock = ("-m", "benchmarks.stock_faust", str(size.lookback_bars))
+    before = await bench.acknowledged(OUT)
     async with bench.process("stock", stock) as subject:
-        rounds.stock.append(await bench.cost(subject, OUT, candles // STOCK_SHARE))
+        rounds.stock.append(await bench.cost(subject, OUT, before, candles // STOCK_SHARE))
 
 
 async def _predict(bench: Rig, rounds: Rounds, name: str, arguments: tuple[str, ...], candles: int) -> Cost:
     """Start a worker that has all its memory to rebuild, and then watch it give so many signals."""
     await bench.rewind(bench.workload.size.silent_closes)
+    before = await bench.acknowledged("signals")
     async with bench.process(name, arguments) as subject:
         await _rebuilt(subject, rounds if name == "predict" else Rounds())
-        return await bench.cost(subject, "signals", candles)
+        return await bench.cost(subject, "signals", before, candles)
 
 
 async def _rebuilt(subject: Subject, rounds: Rounds) -> None:

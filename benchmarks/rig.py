@@ -107,8 +107,8 @@ class Rig:
                 process.kill()
                 await process.wait()
 
-    async def cost(self, subject: Subject, topic: str, records: int) -> Cost:
-        """Watch a process append so many records to a topic.
+    async def cost(self, subject: Subject, topic: str, before: int, records: int) -> Cost:
+        """Watch a process append so many records to a topic that held `before` when the process began.
 
         Returns:
             The slopes of time and of processor time over records: what comes before the first and after the last
@@ -117,7 +117,6 @@ class Rig:
         Raises:
             CandlewickError: it ended, or took longer than five minutes.
         """
-        before = await self.acknowledged(topic)
         samples = [(before, 0.0, 0.0)]
         deadline = time.monotonic() + _RUN_TIMEOUT_S
         while samples[-1][0] < before + records:

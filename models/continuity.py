@@ -36,6 +36,7 @@ class Verdict(NamedTuple):
     duplicate: NDArray[np.bool_]  # the slot was seen before
     out_of_order: NDArray[np.bool_]  # older than the newest slot
     undeclared_gap: NDArray[np.bool_]  # slots are missing that nobody declared absent
+    calm: bool = False  # every one simply advances, as nearly always
 
 
 class Continuity:
@@ -74,25 +75,20 @@ class Continuity:
             absent: `(n,)` whether it only says that there is none.
             offsets: `(n,)` its offset in its partition.
         """
-        last = self.last_slot[rows]
-        seen = last != NEVER
-        steps = slots - last
-        duplicate = seen & (steps == 0)
-        out_of_order = seen & (steps < 0)
-        gap = seen & (steps > 1)
-        taken = ~(duplicate | out_of_order)
-        if gap.any():
-            self._cool(rows[gap])
-        if not taken.all():
-            self._take(rows[taken], slots[taken], absent[taken])
-        else:
+        steps = slots - self.last_slot[rows]
+        cold = self.start_slot[rows] == NEVER
+        if (steps == 1).all() and not (absent | cold).any():
             self._take(rows, slots, absent)
+            self._mark(rows, slots, offsets)
+            return Verdict(~cold, cold, cold, cold, cold, calm=True)
+        seen = self.last_slot[rows] != NEVER
+        duplicate, out_of_order, gap = seen & (steps == 0), seen & (steps < 0), seen & (steps > 1)
+        taken = ~(duplicate | out_of_order)
+        self._cool(rows[gap])
+        self._take(rows[taken], slots[taken], absent[taken])
         advances = taken & ~absent
         restarts = advances & (self.start_slot[rows] == NEVER)
-        if restarts.any():
-            self._cool(rows[restarts])  # absents from before the start would count for those alone who saw them
-            self.start_slot[rows[restarts]] = slots[restarts]
-            self.start_offset[rows[restarts]] = offsets[restarts]
+        self._start(rows[restarts], slots[restarts], offsets[restarts])
         self._mark(rows[taken], slots[taken], offsets[taken])
         return Verdict(advances, restarts, duplicate, out_of_order, gap)
 
@@ -108,6 +104,11 @@ class Continuity:
             ended = gone[self.absent_run[gone] >= COLD_AFTER_ABSENT]
             if len(ended):
                 self._cool(ended)
+
+    def _start(self, rows: NDArray[np.intp], slots: NDArray[np.int64], offsets: NDArray[np.int64]) -> None:
+        self._cool(rows)  # absents from before the start would count for those alone who saw them
+        self.start_slot[rows] = slots
+        self.start_offset[rows] = offsets
 
     def _cool(self, rows: NDArray[np.intp]) -> None:
         self.start_slot[rows] = NEVER

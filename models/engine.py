@@ -57,6 +57,7 @@ class Engine:
         served.dead_letters = self._dead_letters(batch, rejects)
         self._make_room()
         columns = originals(columns, served)
+        served.candles = int(columns.speaks.sum())
         for turn in turns(columns):
             self._advance(turn, timeline, served)
         for pending in self._pending.values():
@@ -68,14 +69,13 @@ class Engine:
         """One turn, a candle a series at most: order, features, windows, requests."""
         slots = turn.close_time_ms // self.table.timeframe_ms[turn.row]
         verdict = self._continuity.accept(turn.row, slots, turn.absent, turn.offset)
-        served.count(turn, verdict)
-        if verdict.restarts.any():
+        if not verdict.calm:
+            served.count(turn, verdict)
             self._features.reset(turn.row[verdict.restarts])
             self._ring.reset(turn.row[verdict.restarts])
-        if not verdict.advances.all():
             turn = turn.take(verdict.advances)
-        if not len(turn.row):
-            return
+            if not len(turn.row):
+                return
         features, volatility = step(self._features, turn.row, self._candles(turn))
         self._ring.push(turn.row, features)
         if not turn.speaks.all():
@@ -106,11 +106,9 @@ class Engine:
             return
         spec = pending.bundle.spec
         reasons = self._continuity.withheld(request.candles.row, spec.warm_up_bars, spec.lookback_bars)
-        held = np.zeros(request.size, np.bool_)
-        for reason, mask in reasons.items():
-            served.withheld[reason] += int(mask.sum())
-            held |= mask
+        held = np.logical_or.reduce([*reasons.values()])
         if held.any():
+            served.withheld.update({reason: int(mask.sum()) for reason, mask in reasons.items()})
             request = request.take(~held)
         if request.size:
             pending.add(request, served)

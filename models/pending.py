@@ -59,8 +59,7 @@ class Served:
     candles: int = 0  # good records of revision 0 that speak, absent ones included
 
     def count(self, turn: Columns, verdict: Verdict) -> None:
-        """Count a turn's candles, leaving out those at or below the resume offset: they were counted before."""
-        self.candles += int(turn.speaks.sum())
+        """Count what is out of the ordinary, but at or below the resume offset: there it was counted before."""
         for reason in ("duplicate", "out_of_order", "undeclared_gap"):
             self.ignored[reason] += int((getattr(verdict, reason) & turn.speaks).sum())
         stale = verdict.duplicate | verdict.out_of_order

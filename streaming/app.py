@@ -7,6 +7,7 @@ Does not know: what a role does.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import logging
 import os
@@ -28,6 +29,11 @@ from streaming.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+HANG_S = 60.0
+"""An event loop that does not turn for so long never will."""
+END_S = 11.0
+"""SIGTERM drains within 10 s; so soon after it the process is gone, one way or the other."""
+
 
 class OwnConsumers(BootStrategy):
     """Faust hosts the agents; the roles bring their own Kafka clients (docs/adr/0001)."""
@@ -41,6 +47,7 @@ def new_app(settings: Settings, role: str) -> faust.App:
 
     class App(faust.App):
         BootStrategy = OwnConsumers
+        logger = logging.getLogger("faust.app")
 
     return App(
         f"candlewick-{role}",
@@ -65,10 +72,10 @@ def predict_app(settings: Settings) -> tuple[faust.App, Predict]:
         async for batch in batches:
             try:
                 await role.serve(batch)
-            except Exception as error:  # Faust would acknowledge it and go on; nothing may be lost
-                logger.exception("a batch failed")
+            except Exception as error:
+                # Faust would go on with the next batch, whose commit would cover this one; nothing may be lost.
                 await role.crash(error)
-                raise
+                return
 
     app.service(role)
     return app, role
@@ -96,7 +103,7 @@ def run_roles(settings: Settings, roles: Sequence[str], with_parent: bool = Fals
     worker.add_future(_say_ready(list(roles), [role.ready for _, role in made]))
     if with_parent:
         _end_with_stdin(loop)
-    worker.execute_from_commandline()
+    worker.execute()
 
 
 def _end_with_stdin(loop: asyncio.AbstractEventLoop) -> None:
@@ -111,11 +118,52 @@ def _end_with_stdin(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class Roles(faust.Worker):
-    """The supervisor of the process, without Faust's banner."""
+    """The supervisor of the process, without Faust's banner, and with an end that nothing can put off."""
+
+    logger = logging.getLogger("faust.worker")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, quiet=True, **kwargs)
         self.spinner = None
+
+    def execute(self) -> None:
+        """Start, run until a signal or a failure, stop.
+
+        Raises:
+            Exception: what broke.
+        """
+        self._starting_fut = self.loop.create_task(self.start())  # a signal cancels it by this name
+        failure: BaseException | None = None
+        try:
+            self.loop.run_until_complete(self._starting_fut)
+        except asyncio.CancelledError:
+            logger.info("asked to stop while starting")
+        except Exception as error:
+            failure = error
+        # From here on something may hang that hung before; whatever is not done in time is left as it is.
+        faulthandler.dump_traceback_later(END_S, exit=True)
+        self.loop.run_until_complete(self._signal_stop_future or self.stop())
+        _close(self.loop)
+        if failure := failure or self.crash_reason:
+            raise failure
+
+    @faust.Service.task
+    async def _show_life(self) -> None:
+        """A loop that no longer turns is ended from outside of it; what it hangs on is printed."""
+        while not self.should_stop:
+            faulthandler.dump_traceback_later(HANG_S, exit=True)
+            await self.sleep(1.0)
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+    for again in (signal.SIGTERM, signal.SIGINT):  # it is ending already
+        signal.signal(again, signal.SIG_IGN)
 
 
 async def _say_ready(roles: list[str], ready: list[asyncio.Event]) -> None:

@@ -19,23 +19,27 @@ from typing import Any, NamedTuple
 import numpy as np
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import CommitFailedError, IllegalGenerationError, KafkaError, RebalanceInProgressError
-from aiokafka.structs import OffsetAndMetadata
+from aiokafka.errors import KafkaError
 from mode import Service
 
 from models.decode import Batch
 from models.errors import CandlewickError
 from streaming import metrics
-from streaming.clients import connection, new_admin, new_reader
-from streaming.rewind import Resume, encode_rewind, plan
+from streaming.clients import CLOSE_TIMEOUT_S, close_all, connection, new_admin, new_reader, start
+from streaming.commits import Commits
+from streaming.rewind import Resume, plan
 from streaming.settings import Settings
+from streaming.taking import take
 
 logger = logging.getLogger(__name__)
 
 FETCH_WAIT_MS = 50  # a longer poll holds back whatever else goes through this connection, the commit among it
-PARTITION_BYTES = 4 << 20
+PARTITION_BYTES = 1 << 20
 IN_FLIGHT = 2
 """Batches in the channel: one being worked on, one ready, and Kafka waits with the rest."""
+LONG_BATCH_S = 1.0
+"""A batch that takes longer is followed by smaller ones: what is in flight must be done before a rebalance gives up."""
+LEAST_RECORDS = 256
 
 
 class Fetched(NamedTuple):
@@ -52,6 +56,8 @@ class Stalled(CandlewickError):  # noqa: N818 - a state, named as one
 class BatchSource(Service):
     """Supervised by the Faust worker. The agent calls `done` once all that a batch led to is acknowledged."""
 
+    mundane_level = "debug"
+
     def __init__(
         self, settings: Settings, put: Callable[[Fetched], Any], forget: Callable[[Collection[int]], None]
     ) -> None:
@@ -64,7 +70,8 @@ class BatchSource(Service):
         self._ready = False
         self._plans: dict[int, Resume] = {}
         self._positions: dict[int, int] = {}  # partition to the offset after the last record whose results are safe
-        self._uncommitted: dict[int, OffsetAndMetadata] = {}
+        self._clients: list[Any] = []
+        self._take = LEAST_RECORDS  # records of the next batch, at most
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -72,7 +79,11 @@ class BatchSource(Service):
         super().__init__()
 
     async def on_start(self) -> None:
-        """Join the group."""
+        """Join the group.
+
+        Raises:
+            CandlewickError: Kafka cannot be reached.
+        """
         self._admin = new_admin(self._settings)
         self._lookup = new_reader(self._settings)  # never fetches: a live long poll would hold its answers back
         self._consumer = AIOKafkaConsumer(
@@ -84,33 +95,30 @@ class BatchSource(Service):
             heartbeat_interval_ms=int(self._role.session_timeout_s * 250),
             fetch_max_wait_ms=FETCH_WAIT_MS,
             max_partition_fetch_bytes=PARTITION_BYTES,
-            max_poll_records=self._role.max_batch_records,
             partition_assignment_strategy=(StickyPartitionAssignor,),
         )
-        for client in (self._admin, self._lookup):
-            await client.start()
+        self._commits = Commits(self._consumer, self._topic)
         self._consumer.subscribe([self._topic], listener=_Listener(self))
-        await self._consumer.start()
+        for client in (self._admin, self._lookup, self._consumer):
+            await start(client)
+            self._clients.append(client)
 
     async def on_stop(self) -> None:
         """Finish what is in flight, commit it, leave the group."""
         self._ready = False
-        if not await self._drained():
-            logger.warning("stopped with batches in flight; they will be done again in_flight=%d", self._in_flight)
-        await self._commit()
-        for close in (self._consumer.stop, self._lookup.stop, self._admin.close):
-            try:
-                await close()
-            except KafkaError as error:
-                logger.warning("a client did not close cleanly error=%r", error)
-        logger.info("left the group group=%s", self._group)
+        if not self.crashed and not await self._drained():
+            await self.crash(Stalled(f"{self._in_flight} batches were still in flight and will be done again"))
+        if self._clients:
+            await self._commits.flush(CLOSE_TIMEOUT_S)
+            await close_all(self._clients)
+            logger.info("left the group group=%s", self._group)
 
     # --- the way of a batch
 
     @Service.task
     async def _fetch(self) -> None:
         while not self.should_stop:
-            records = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS)
+            records = await take(self._consumer, self._take, FETCH_WAIT_MS)
             if records and self._ready:
                 self._in_flight += 1
                 self._idle.clear()
@@ -132,21 +140,30 @@ class BatchSource(Service):
             Batch([record.key for record in flat], [record.value for record in flat], partitions, offsets, speaks), ends
         )
 
-    def done(self, fetched: Fetched, rewinds: dict[int, int]) -> None:
+    def done(self, fetched: Fetched, rewinds: dict[int, int], took_s: float) -> None:
         """All that this batch led to is acknowledged; its offsets may be committed.
 
         Args:
             fetched: the batch.
             rewinds: per partition, the offset from which the state after this very batch can be rebuilt.
+            took_s: how long the work on it took.
         """
         for partition, end in fetched.ends.items():
             self._positions[partition] = end
             if end >= self._plans[partition].resume:
-                self._uncommitted[partition] = OffsetAndMetadata(end, encode_rewind(rewinds.get(partition, end)))
+                self._commits.add(partition, end, rewinds.get(partition, end))
+        self._pace(len(fetched.batch.offsets), took_s)
         self._in_flight -= 1
         if not self._in_flight:
             self._idle.set()
         self._check_caught_up()
+
+    def _pace(self, records: int, took_s: float) -> None:
+        """Twice as many next time where a full batch went quickly, half as many where one took long."""
+        if took_s > LONG_BATCH_S:
+            self._take = max(LEAST_RECORDS, min(self._take, records) // 2)
+        elif records >= self._take:
+            self._take = min(self._role.max_batch_records, self._take * 2)
 
     def _check_caught_up(self) -> None:
         if self._ready and all(self._positions[p] >= plan.resume for p, plan in self._plans.items()):
@@ -165,20 +182,7 @@ class BatchSource(Service):
     async def _commit_by_timer(self) -> None:
         while not self.should_stop:
             await self.sleep(self._role.commit_interval_s)
-            await self._commit()
-
-    async def _commit(self) -> None:
-        offsets, self._uncommitted = self._uncommitted, {}
-        if not offsets:
-            return
-        try:
-            await self._consumer.commit({TopicPartition(self._topic, p): offset for p, offset in offsets.items()})
-        except (CommitFailedError, IllegalGenerationError, RebalanceInProgressError) as error:
-            # Whoever owns the partition now does these records again; the signals come out the same.
-            logger.info("commit came too late for this assignment error=%r", error)
-        except KafkaError as error:
-            logger.warning("commit failed, to be tried again error=%r", error)
-            self._uncommitted = offsets | self._uncommitted
+            await self._commits.flush(self._role.drain_timeout_s)
 
     # --- the assignment
 
@@ -188,13 +192,14 @@ class BatchSource(Service):
         self.caught_up.clear()
         if not await self._drained():
             raise Stalled(f"a batch was still not done {self._role.drain_timeout_s:g} s after a rebalance began")
-        await self._commit()
+        await self._commits.flush(self._role.drain_timeout_s)
 
     async def assigned(self, partitions: Iterable[int]) -> None:
         """Keep the state of partitions that stayed, rewind those that are new."""
         mine = set(partitions)
         new = sorted(mine - set(self._positions))
-        plans = await self._look_up(new)
+        async with asyncio.timeout(self._role.drain_timeout_s):  # meanwhile aiokafka sends no heartbeats
+            plans = await self._look_up(new)
         # From here to the end without an await: the seeks and the flag belong to one step of the event loop.
         gone = set(self._positions) - mine
         self._forget(gone)
@@ -205,7 +210,7 @@ class BatchSource(Service):
             self._positions[partition] = plans[partition].start
         for partition in mine:
             self._consumer.seek(TopicPartition(self._topic, partition), self._positions[partition])
-        self._uncommitted.clear()
+        self._commits.keep_only(mine)
         self._moved_at = time.monotonic()
         self._ready = True
         self._check_caught_up()

@@ -5,9 +5,11 @@ Enters: settings. Leaves: aiokafka clients, not yet started. Does not know: who 
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -17,7 +19,11 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from models.errors import CandlewickError
 from streaming.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 BATCH_BYTES = 1 << 20
+CLOSE_TIMEOUT_S = 0.8
+"""A producer with records that Kafka does not take would wait for ever to be rid of them."""
 
 
 def bootstrap_servers(settings: Settings) -> str:
@@ -73,6 +79,44 @@ def new_admin(settings: Settings) -> AIOKafkaAdminClient:
     return AIOKafkaAdminClient(**connection(settings))
 
 
+async def start(client: Any) -> None:
+    """Start a client.
+
+    Raises:
+        CandlewickError: Kafka cannot be reached, or refuses this user.
+    """
+    try:
+        await client.start()
+    except BaseException as error:
+        await close(client)
+        if not isinstance(error, KafkaConnectionError):
+            raise
+        raise CandlewickError(
+            f"Kafka cannot be reached ({error}). Is it up, is the address right, and are the user name and "
+            "password accepted? A refused password looks like no broker at all"
+        ) from error
+
+
+async def close(client: Any) -> None:
+    """Close a client within a bound, whatever happens: what mattered was acknowledged or raised before."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
+    except (KafkaError, TimeoutError) as error:
+        logger.warning("a client did not close cleanly client=%s error=%r", type(client).__name__, error)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody cancelled us: aiokafka lets out what it did to a heartbeat of its own.
+
+
+async def close_all(clients: list[Any]) -> None:
+    """Close clients at the same time, and forget them."""
+    await asyncio.gather(*map(close, clients))
+    clients.clear()
+
+
 @asynccontextmanager
 async def started(client: Any) -> AsyncIterator[Any]:
     """Start a client and close it whatever happens.
@@ -80,15 +124,8 @@ async def started(client: Any) -> AsyncIterator[Any]:
     Raises:
         CandlewickError: Kafka cannot be reached, or refuses this user.
     """
+    await start(client)
     try:
-        try:
-            await client.start()
-        except KafkaConnectionError as error:
-            raise CandlewickError(
-                f"Kafka cannot be reached ({error}). Is it up, is the address right, and are the user name and "
-                "password accepted? A refused password looks like no broker at all"
-            ) from error
         yield client
     finally:
-        with suppress(KafkaError):  # it is going away; what mattered was acknowledged or raised before
-            await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
+        await close(client)

@@ -28,7 +28,7 @@ from models.events import Activation
 from models.serving import ServingBundle, make_ready
 from models.spec import Spec
 from streaming import metrics
-from streaming.clients import new_reader
+from streaming.clients import close_all, new_reader, start
 from streaming.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -80,8 +80,26 @@ class Shelf:
             self._ready.popitem(last=False)
 
 
+def with_activation(timeline: Timeline, accepted: Accepted, spec: Spec) -> Timeline:
+    """The timeline after one more activation of a bundle that is fit to serve.
+
+    Raises:
+        InvalidBundle: the bundle is not of the model that the activation names, or changes what the model is.
+    """
+    offset, activation = accepted
+    slot = Slot(spec.timeframe_ms, spec.horizon_bars)
+    if activation.model != spec.model or timeline.slots.get(activation.model, slot) != slot:
+        raise InvalidBundle(
+            f"activation at offset {offset} of {activation.model}: bundle {activation.bundle[:12]} is of model "
+            f"{spec.model}, {slot}; a model keeps its name, timeframe and horizon for ever"
+        )
+    return timeline.with_epoch(epoch_of(activation, offset), slot)
+
+
 class ModelLog(Service):
     """Supervised by the Faust worker."""
+
+    mundane_level = "debug"
 
     def __init__(
         self,
@@ -95,6 +113,7 @@ class ModelLog(Service):
         self._tp = TopicPartition(settings.topic("models"), 0)
         self._log = BundleLog()
         self._validations: dict[str, asyncio.Task[Spec | InvalidBundle]] = {}
+        self._clients: list[Any] = []
         self._position = 0
         self._moved = asyncio.Condition()
         self.shelf = Shelf(settings.predict.device)
@@ -106,8 +125,9 @@ class ModelLog(Service):
         """Begin at the first record that is left."""
         self._reader = new_reader(self._settings, fetch_max_wait_ms=500)
         self._ends = new_reader(self._settings)  # never fetches, so that the fence never waits for a long poll
-        await self._reader.start()
-        await self._ends.start()
+        for client in (self._reader, self._ends):
+            await start(client)
+            self._clients.append(client)
         self._reader.assign([self._tp])
         await self._reader.seek_to_beginning(self._tp)
 
@@ -115,11 +135,7 @@ class ModelLog(Service):
         """Close the clients."""
         for validation in self._validations.values():
             validation.cancel()
-        for client in (self._reader, self._ends):
-            try:
-                await client.stop()
-            except KafkaError as error:
-                logger.warning("a client did not close cleanly error=%r", error)
+        await close_all(self._clients)
 
     async def fence(self) -> Timeline:
         """Ask where the log ends now, wait until all before it is applied, and give the timeline that holds then.
@@ -196,13 +212,7 @@ class ModelLog(Service):
         spec = await self._validations[activation.bundle]
         if isinstance(spec, InvalidBundle):
             raise spec
-        slot = Slot(spec.timeframe_ms, spec.horizon_bars)
-        if activation.model != spec.model or self.timeline.slots.get(activation.model, slot) != slot:
-            raise InvalidBundle(
-                f"activation at offset {accepted.offset}: bundle {activation.bundle[:12]} is of model {spec.model}, "
-                f"{slot}; a model keeps its name, timeframe and horizon for ever"
-            )
-        self.timeline = self.timeline.with_epoch(epoch_of(activation, accepted.offset), slot)
+        self.timeline = with_activation(self.timeline, accepted, spec)
         self._on_epoch(activation)
         metrics.epoch.labels(activation.model).set(accepted.offset)
         logger.info(

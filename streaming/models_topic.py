@@ -16,15 +16,17 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from models.activation import Slot, Timeline, epoch_of
+from models.activation import Slot, Timeline
 from models.bundle import digest, unpack
 from models.bundle_log import Accepted, BundleLog, CompleteBundle, chunks
 from models.errors import CandlewickError, InvalidBundle, InvalidMessage
 from models.events import Activation, Origin, encode
 from models.spec import Spec
 from streaming.clients import new_producer, new_reader, started
+from streaming.model_log import with_activation
 from streaming.settings import Settings
-from streaming.tail import newest_closes
+from streaming.tail import newest_close
+from streaming.topics import check_topics
 
 logger = logging.getLogger(__name__)
 
@@ -36,22 +38,16 @@ _LIVE: frozenset[Origin] = frozenset({"live", "repaired"})
 
 @dataclass
 class ModelsView:
-    """The topic as it is now: whole bundles, accepted activations, and what was wrong."""
+    """The topic as it is now: whole bundles, accepted activations, and what was wrong.
+
+    Golden outputs are not looked at: that takes torch, and the machine that is to serve.
+    """
 
     blobs: dict[str, bytes] = field(default_factory=dict)
     specs: dict[str, Spec | InvalidBundle] = field(default_factory=dict)
     activations: list[Accepted] = field(default_factory=list)
     refused: list[tuple[int, str]] = field(default_factory=list)  # offset, reason
-
-    @property
-    def timeline(self) -> Timeline:
-        """Which epoch covers which close."""
-        timeline = Timeline()
-        for offset, activation in self.activations:
-            spec = self.specs[activation.bundle]
-            assert isinstance(spec, Spec)  # noqa: S101 - others were refused
-            timeline = timeline.with_epoch(epoch_of(activation, offset), Slot(spec.timeframe_ms, spec.horizon_bars))
-        return timeline
+    timeline: Timeline = field(default_factory=Timeline)
 
     def resolve(self, name: str) -> str:
         """The hash that a hash, its unique beginning or a file stands for.
@@ -84,18 +80,20 @@ class ModelsView:
 async def read_models(settings: Settings) -> ModelsView:
     """Read the topic from its beginning to its present end."""
     view, log = ModelsView(), BundleLog()
+    await check_topics(settings, "models")
     async with asyncio.timeout(_READ_TIMEOUT_S), started(new_reader(settings)) as reader:
         async for record in _whole(reader, TopicPartition(settings.topic("models"), 0)):
             try:
                 result = log.apply(record.offset, record.key, record.value, dict(record.headers))
+                if isinstance(result, CompleteBundle):
+                    view.blobs[result.sha256] = result.blob
+                    view.specs[result.sha256] = _spec_of(result)
+                elif isinstance(result, Accepted):
+                    spec = view.spec(result.activation.bundle)
+                    view.timeline = with_activation(view.timeline, result, spec)
+                    view.activations.append(result)
             except (InvalidMessage, InvalidBundle) as error:
                 view.refused.append((record.offset, str(error)))
-                continue
-            if isinstance(result, CompleteBundle):
-                view.blobs[result.sha256] = result.blob
-                view.specs[result.sha256] = _spec_of(result)
-            elif isinstance(result, Accepted):
-                _accept(view, result)
     return view
 
 
@@ -104,16 +102,6 @@ def _spec_of(complete: CompleteBundle) -> Spec | InvalidBundle:
         return unpack(complete.blob, sha256=complete.sha256).spec
     except InvalidBundle as refusal:
         return refusal
-
-
-def _accept(view: ModelsView, accepted: Accepted) -> None:
-    spec = view.specs[accepted.activation.bundle]
-    if isinstance(spec, InvalidBundle):
-        view.refused.append((accepted.offset, str(spec)))
-    elif spec.model != accepted.activation.model:
-        view.refused.append((accepted.offset, f"the bundle is of model {spec.model}, not {accepted.activation.model}"))
-    else:
-        view.activations.append(accepted)
 
 
 async def _whole(reader: AIOKafkaConsumer, tp: TopicPartition) -> AsyncIterator[Any]:
@@ -196,11 +184,11 @@ async def _announce(settings: Settings, activation: Activation) -> int:
 
 
 async def next_close(settings: Settings, timeframe_ms: int) -> int:
-    """The close after the newest in `candles`; while that is live, also at least 5 s from now. UTC milliseconds.
+    """The close after the newest of this timeframe in `candles`; while that is live, also at least 5 s from now.
 
-    0 on an empty topic: whatever comes first.
+    UTC milliseconds; 0 where there is none: whatever comes first.
     """
-    newest = max((await newest_closes(settings)).values(), default=None)
+    newest = await newest_close(settings, timeframe_ms)
     if newest is None:
         return 0
     close_ms = newest.close_time_ms + timeframe_ms

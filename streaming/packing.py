@@ -1,31 +1,62 @@
 """Many records to one topic at the price of few calls: they are packed into batches by hand.
 
-Enters: records by partition. Leaves: one future of an acknowledgement a batch. Does not know: what they say.
-A call of `send` for each record costs five times as much.
+Enters: records by partition. Leaves: one acknowledgement a batch to wait for, within a bound. Does not know: what the
+records say. A call of `send` for each of them costs five times as much.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
+from models.errors import CandlewickError
 from models.events import Message
 
-Acks = list[asyncio.Future[Any]]
+ACK_TIMEOUT_S = 120.0
 
 
-async def send_packed(producer: AIOKafkaProducer, topic: str, partition: int, messages: Iterable[Message]) -> Acks:
-    """Send records in order; wait for the returned futures to know them safe."""
-    acks: Acks = []
+class Ack(NamedTuple):
+    """Some records on their way to one partition; may be awaited by itself."""
+
+    sent: asyncio.Future[Any]  # says the offset of the first of them
+    records: int
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self.sent.__await__()
+
+
+async def send_packed(producer: AIOKafkaProducer, topic: str, partition: int, messages: Iterable[Message]) -> list[Ack]:
+    """Send records in order; `acknowledged` waits until they are safe."""
+    acks: list[Ack] = []
     batch = producer.create_batch()
     for message in messages:
         if batch.append(key=message.key, value=message.value, timestamp=message.timestamp_ms) is None:
-            acks.append(await producer.send_batch(batch, topic, partition=partition))
+            acks.append(Ack(await producer.send_batch(batch, topic, partition=partition), batch.record_count()))
             batch = producer.create_batch()
             batch.append(key=message.key, value=message.value, timestamp=message.timestamp_ms)
     if batch.record_count():
-        acks.append(await producer.send_batch(batch, topic, partition=partition))
+        acks.append(Ack(await producer.send_batch(batch, topic, partition=partition), batch.record_count()))
     return acks
+
+
+async def acknowledged(acks: Sequence[Ack], timeout_s: float = ACK_TIMEOUT_S) -> dict[int, int]:
+    """Wait until Kafka has all of them, of one topic; give each partition's offset after the last.
+
+    Raises:
+        CandlewickError: it did not take them in time; an idempotent producer by itself would try for ever.
+        KafkaError: it refused some.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            sent = await asyncio.gather(*(ack.sent for ack in acks))
+    except TimeoutError as error:
+        raise CandlewickError(
+            f"Kafka acknowledged nothing for {timeout_s:g} s; is it up, and has its disk room left?"
+        ) from error
+    ends: dict[int, int] = {}
+    for ack, first in zip(acks, sent, strict=True):
+        ends[first.partition] = max(ends.get(first.partition, 0), int(first.offset) + ack.records)
+    return ends

@@ -23,16 +23,19 @@ from models.pending import Served
 from streaming import metrics
 from streaming.batches import BatchSource, Fetched
 from streaming.channel import BatchChannel
-from streaming.clients import new_producer
+from streaming.clients import close_all, new_producer, start
 from streaming.model_log import ModelLog
-from streaming.packing import send_packed
+from streaming.packing import Ack, acknowledged, send_packed
 from streaming.settings import Settings
+from streaming.topics import check_topics
 
 logger = logging.getLogger(__name__)
 
 
 class Predict(Service):
     """Owns the engine and its one thread. Supervised by the Faust worker; `serve` is called by the agent."""
+
+    mundane_level = "debug"
 
     def __init__(self, settings: Settings, channel: BatchChannel) -> None:
         self._settings = settings
@@ -42,15 +45,20 @@ class Predict(Service):
         self.models = ModelLog(settings, self._validators, self._count_late_switch)
         self._engine = Engine(self.models.shelf.get, settings.topic("candles"), settings.predict.always_direct)
         self.source = BatchSource(settings, channel.put, self._engine.forget)
+        self._clients: list[Any] = []
         self.ready = asyncio.Event()
         super().__init__()
 
     async def on_start(self) -> None:
-        """Read the models to their end, then join the group: no candle meets a replica that is not current."""
-        self._producer = new_producer(
-            self._settings, linger_ms=0, request_timeout_ms=int(self._settings.predict.kafka_timeout_s * 1000)
-        )
-        await self._producer.start()
+        """Read the models to their end, then join the group: no candle meets a replica that is not current.
+
+        Raises:
+            CandlewickError: Kafka cannot be reached, or lacks a topic.
+        """
+        await check_topics(self._settings, "candles", "signals", "models", "dead-letters")
+        self._producer = new_producer(self._settings, linger_ms=0)
+        await start(self._producer)
+        self._clients.append(self._producer)
         await self.add_runtime_dependency(self.models)
         await self.models.started_at_end.wait()
         await self.add_runtime_dependency(self.source)
@@ -58,10 +66,9 @@ class Predict(Service):
     async def on_stop(self) -> None:
         """Let the source finish while the producer still lives."""
         await self.source.stop()
-        await self.models.stop()
-        await self._producer.stop()
-        self._model_thread.shutdown()
-        self._validators.shutdown()
+        await asyncio.gather(self.models.stop(), close_all(self._clients))
+        for thread in (self._model_thread, self._validators):
+            thread.shutdown(wait=False, cancel_futures=True)
 
     @Service.task
     async def _say_ready(self) -> None:
@@ -77,8 +84,9 @@ class Predict(Service):
         loop = asyncio.get_running_loop()
         served, rewinds = await loop.run_in_executor(self._model_thread, self._work, fetched, timeline, now_ms)
         await self._publish(served)
-        self.source.done(fetched, rewinds)
-        self._count(served, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        self.source.done(fetched, rewinds, seconds)
+        self._count(served, seconds)
 
     def _work(self, fetched: Fetched, timeline: Timeline, now_ms: int) -> tuple[Served, dict[int, int]]:
         served = self._engine.serve(fetched.batch, timeline, now_ms)
@@ -88,23 +96,20 @@ class Predict(Service):
         """Send everything, then wait for every acknowledgement.
 
         Raises:
-            KafkaError: a batch was not acknowledged in time; the process ends, and the records are done again.
+            CandlewickError: Kafka did not acknowledge in time; the process ends, and the records are done again.
+            KafkaError: Kafka refused a record; so it does again.
         """
         topic, acks = self._settings.topic("signals"), []
         for partition, messages in served.signals.items():
             acks += await send_packed(self._producer, topic, partition, messages)
         acks += [await self._bury(letter) for letter in served.dead_letters]
-        await asyncio.gather(*acks)
+        await acknowledged(acks, self._settings.predict.kafka_timeout_s)
 
-    async def _bury(self, letter: DeadLetter) -> asyncio.Future[Any]:
-        logger.warning(
-            "dead letter at=%s[%d]@%d reason=%s", letter.topic, letter.partition, letter.offset, letter.reason
-        )  # fmt: skip
-        identity = f"{letter.topic}/{letter.partition}/{letter.offset}".encode()
-        sent: asyncio.Future[Any] = await self._producer.send(
-            self._settings.topic("dead-letters"), encode(letter), identity
-        )  # fmt: skip
-        return sent
+    async def _bury(self, letter: DeadLetter) -> Ack:
+        topic, partition, offset = letter.topic, letter.partition, letter.offset
+        logger.warning("dead letter at=%s[%d]@%d reason=%s", topic, partition, offset, letter.reason)
+        identity = f"{topic}/{partition}/{offset}".encode()
+        return Ack(await self._producer.send(self._settings.topic("dead-letters"), encode(letter), identity), 1)
 
     def _count(self, served: Served, seconds: float) -> None:
         metrics.candles.inc(served.candles)

@@ -21,7 +21,7 @@ from models.candle_table import MAX_ABSENT_RUN, CandleTable
 from models.events import Candle, Message, encode
 from models.series import Series
 from streaming.clients import new_producer, started
-from streaming.packing import send_packed
+from streaming.packing import acknowledged, send_packed
 from streaming.partition import partition_of
 from streaming.settings import Settings
 from streaming.tail import Tail, newest_closes
@@ -99,12 +99,9 @@ async def replay(
 
 
 async def _send(producer: AIOKafkaProducer, topic: str, turn: Turn) -> dict[int, int]:
-    counts = {partition: len(messages) for partition, messages in turn.messages.items()}
-    acks = [await send_packed(producer, topic, partition, turn.messages[partition]) for partition in counts]
-    for ack in acks:
-        await asyncio.gather(*ack[:-1])
-    last = {partition: await ack[-1] for partition, ack in zip(counts, acks, strict=True)}
-    return {partition: int(sent.offset) + 1 for partition, sent in last.items()}
+    """Send a turn and wait until it is safe; partition to the offset after it."""
+    acks = [await send_packed(producer, topic, partition, messages) for partition, messages in turn.messages.items()]
+    return await acknowledged([ack for each in acks for ack in each])
 
 
 def _keys(table: CandleTable) -> set[bytes]:

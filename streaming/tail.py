@@ -1,24 +1,27 @@
-"""The newest close of each series in `candles`, found from the end of the log.
+"""The newest candles in `candles`, found from the end of the log.
 
-Enters: the keys wanted. Leaves: their newest closes. Does not know: what is to come after them.
+Enters: series, or a timeframe. Leaves: their newest closes. Does not know: what is to come after them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from models.decode import why_invalid
-from models.events import Origin, decode_candle
+from models.events import Candle, Origin, decode_candle
+from models.series import Series, parse_key
 from streaming.clients import new_reader, started
 from streaming.settings import Settings
-from streaming.topics import topic_partitions
+from streaming.topics import check_topics, topic_partitions
 
 FIRST_LOOK = 2_000
-"""Records looked at from the end of each partition; twice as many each time a wanted series was not among them."""
+"""Records looked at from the end of each partition; twice as many each time they do not answer the question."""
 TIMEOUT_S = 120
 
 
@@ -29,29 +32,66 @@ class Tail(NamedTuple):
     origin: Origin
 
 
-async def newest_closes(settings: Settings, keys: Collection[bytes] | None = None) -> dict[bytes, Tail]:
-    """Key to newest candle for the wanted keys that the log holds (None: those in the first look).
+@dataclass
+class _Seen:
+    """What lies between the end of the log and where has been looked."""
+
+    newest: dict[bytes, Tail] = field(default_factory=dict)  # by key
+    oldest_ms: dict[TopicPartition, int] = field(default_factory=dict)  # close of the partition's oldest candle seen
+
+    def add(self, tp: TopicPartition, key: bytes, candle: Candle) -> None:
+        tail = Tail(candle.close_time_ms, candle.origin)
+        self.newest[key] = max(self.newest.get(key, tail), tail)
+        self.oldest_ms[tp] = min(self.oldest_ms.get(tp, tail.close_time_ms), tail.close_time_ms)
+
+
+async def newest_closes(settings: Settings, keys: Collection[bytes]) -> dict[bytes, Tail]:
+    """Key to newest candle, for those of the keys that the log holds.
 
     Raises:
         TimeoutError: the log could not be read in two minutes.
     """
-    tps = topic_partitions(settings, "candles")
-    newest: dict[bytes, Tail] = {}
-    async with asyncio.timeout(TIMEOUT_S), started(new_reader(settings)) as reader:
-        ends, begins = await reader.end_offsets(tps), await reader.beginning_offsets(tps)
-        look, upper = FIRST_LOOK, dict(ends)
-        while any(upper[tp] > begins[tp] for tp in tps):
-            lower = {tp: max(begins[tp], ends[tp] - look) for tp in tps}
-            await _read(reader, {tp: (lower[tp], upper[tp]) for tp in tps if lower[tp] < upper[tp]}, newest)
-            if keys is None or all(key in newest for key in keys):
+    async with asyncio.timeout(TIMEOUT_S), aclosing(_looks(settings)) as looks:
+        async for seen in looks:
+            if all(key in seen.newest for key in keys):
                 break
+    return {key: seen.newest[key] for key in keys if key in seen.newest}
+
+
+async def newest_close(settings: Settings, timeframe_ms: int) -> Tail | None:
+    """The newest candle of this timeframe; None when the log holds none.
+
+    Looks back until it has found one, and over two bars on every partition: a newer one would lie there.
+
+    Raises:
+        TimeoutError: the log could not be read in two minutes.
+    """
+    async with asyncio.timeout(TIMEOUT_S), aclosing(_looks(settings)) as looks:
+        async for seen in looks:
+            mine = (tail for key, tail in seen.newest.items() if parse_key(key).timeframe_ms == timeframe_ms)
+            newest = max(mine, default=None)
+            if newest and all(oldest <= newest.close_time_ms - 2 * timeframe_ms for oldest in seen.oldest_ms.values()):
+                break
+    return newest
+
+
+async def _looks(settings: Settings) -> AsyncGenerator[_Seen, None]:
+    """Look back farther and farther; at least once, and for the last time when the log begins there."""
+    await check_topics(settings, "candles")
+    seen, tps = _Seen(), topic_partitions(settings, "candles")
+    async with started(new_reader(settings)) as reader:
+        upper, begins = await reader.end_offsets(tps), await reader.beginning_offsets(tps)
+        ends, look = dict(upper), FIRST_LOOK
+        while True:
+            lower = {tp: max(begins[tp], ends[tp] - look) for tp in tps}
+            await _read(reader, {tp: (lower[tp], upper[tp]) for tp in tps if lower[tp] < upper[tp]}, seen)
+            yield seen
+            if lower == begins:
+                return
             upper, look = lower, look * 2
-    return newest if keys is None else {key: newest[key] for key in keys if key in newest}
 
 
-async def _read(
-    reader: AIOKafkaConsumer, spans: dict[TopicPartition, tuple[int, int]], newest: dict[bytes, Tail]
-) -> None:
+async def _read(reader: AIOKafkaConsumer, spans: dict[TopicPartition, tuple[int, int]], seen: _Seen) -> None:
     reader.assign(list(spans))
     for tp, (lower, _) in spans.items():
         reader.seek(tp, lower)
@@ -59,17 +99,18 @@ async def _read(
     while left:
         for tp, records in (await reader.getmany(*left, timeout_ms=200)).items():
             for record in records:
-                tail = _tail_of(record.value)
-                if record.key and tail and record.offset < spans[tp][1]:
-                    newest[record.key] = max(newest.get(record.key, tail), tail)
+                candle = _candle(record.key, record.value)
+                if candle and record.offset < spans[tp][1]:
+                    seen.add(tp, record.key, candle)
             if records[-1].offset + 1 >= left[tp]:
                 del left[tp]
                 reader.pause(tp)
 
 
-def _tail_of(value: bytes | None) -> Tail | None:
+def _candle(key: bytes | None, value: bytes | None) -> Candle | None:
     try:
         candle = decode_candle(value or b"")
-    except ValueError:  # poison: predict gives it its dead letter
+    except (ValueError, RecursionError):  # poison: predict gives it its dead letter
         return None
-    return None if why_invalid(candle) else Tail(candle.close_time_ms, candle.origin)
+    named = Series(candle.exchange, candle.symbol, candle.timeframe)
+    return candle if key == named.key and not why_invalid(candle) else None

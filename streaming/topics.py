@@ -73,10 +73,23 @@ async def create_topics(admin: AIOKafkaAdminClient, settings: Settings) -> list[
     missing = [topic for topic in TOPICS if settings.topic(topic.name) not in existing]
     if missing:
         await _create(admin, settings, missing)
-    differences = await _differences(admin, settings, [topic for topic in TOPICS if topic not in missing])
-    if differences:
-        raise CandlewickError("this cluster's topics differ from what candlewick needs:\n  " + "\n  ".join(differences))
+    await _refuse_differences(admin, settings, [topic for topic in TOPICS if topic not in missing])
     return [settings.topic(topic.name) for topic in missing]
+
+
+async def check_topics(settings: Settings, *names: str) -> None:
+    """See to it that these topics are there as they must be: a client of a missing topic would only wait for it.
+
+    Raises:
+        CandlewickError: one is missing or differs; the message names it and the mend.
+    """
+    topics = [topic for topic in TOPICS if topic.name in names]
+    async with started(new_admin(settings)) as admin:
+        existing = set(await admin.list_topics())
+        missing = [settings.topic(topic.name) for topic in topics if settings.topic(topic.name) not in existing]
+        if missing:
+            raise CandlewickError(f"Kafka has no topic {', '.join(missing)}: run `candlewick init` first")
+        await _refuse_differences(admin, settings, topics)
 
 
 async def _create(admin: AIOKafkaAdminClient, settings: Settings, topics: Iterable[Topic]) -> None:
@@ -96,32 +109,42 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, topics: Iterab
             raise CandlewickError(f"topic {name} could not be created: {error.__name__} {message or ''}")
 
 
-async def _differences(admin: AIOKafkaAdminClient, settings: Settings, topics: list[Topic]) -> list[str]:
+async def _refuse_differences(admin: AIOKafkaAdminClient, settings: Settings, topics: list[Topic]) -> None:
     if not topics:
-        return []
-    names = [settings.topic(topic.name) for topic in topics]
-    described = {topic["topic"]: topic for topic in await admin.describe_topics(names)}
-    found = []
-    for topic, name in zip(topics, names, strict=True):
-        wanted, actual = topic.partitions or settings.kafka.partitions, len(described[name]["partitions"])
-        if wanted != actual:
-            found.append(
-                f"{name} has {actual} partitions instead of {wanted}: delete it if its data may go, "
-                "or set CANDLEWICK_KAFKA__PARTITIONS, or use another CANDLEWICK_KAFKA__TOPIC_PREFIX"
-            )
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    configs = {}
+        return
+    found = [
+        *await _other_partitions(admin, settings, topics),
+        *await _other_configs(admin, settings, topics),
+    ]
+    if found:
+        raise CandlewickError("this cluster's topics differ from what candlewick needs:\n  " + "\n  ".join(found))
+
+
+async def _other_partitions(admin: AIOKafkaAdminClient, settings: Settings, topics: list[Topic]) -> list[str]:
+    described = await admin.describe_topics([settings.topic(topic.name) for topic in topics])
+    actual = {topic["topic"]: len(topic["partitions"]) for topic in described}
+    wanted = {settings.topic(topic.name): topic.partitions or settings.kafka.partitions for topic in topics}
+    return [
+        f"{name} has {actual[name]} partitions instead of {count}: delete it if its data may go, "
+        "or set CANDLEWICK_KAFKA__PARTITIONS, or use another CANDLEWICK_KAFKA__TOPIC_PREFIX"
+        for name, count in wanted.items()
+        if actual[name] != count
+    ]
+
+
+async def _other_configs(admin: AIOKafkaAdminClient, settings: Settings, topics: list[Topic]) -> list[str]:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, settings.topic(topic.name)) for topic in topics]
+    actual = {}
     for response in await admin.describe_configs(resources):
         for _code, _message, _type, name, entries in response.resources:
-            configs[name] = {entry[0]: entry[1] for entry in entries}
-    for topic, name in zip(topics, names, strict=True):
-        for key, value in topic.config.items():
-            if configs[name].get(key) != value:
-                found.append(
-                    f"{name} has {key}={configs[name].get(key)} instead of {value}: "
-                    f"kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {key}={value}"
-                )
-    return found
+            actual[name] = {entry[0]: entry[1] for entry in entries}
+    wanted = [(settings.topic(topic.name), key, value) for topic in topics for key, value in topic.config.items()]
+    return [
+        f"{name} has {key}={actual[name].get(key)} instead of {value}: "
+        f"kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {key}={value}"
+        for name, key, value in wanted
+        if actual[name].get(key) != value
+    ]
 
 
 async def init_topics(settings: Settings) -> list[str]:

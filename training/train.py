@@ -11,6 +11,8 @@ both agree is measured, not assumed, since the report scores through the serving
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from time import monotonic
 from typing import cast
@@ -33,11 +35,16 @@ LOSS_BARS = 180
 BURN_IN_SHORTFALL = 4
 """The burn-in is the lookback less this: earlier outputs know less of the past than they will in serving."""
 BATCH_CHUNKS = 24
+LEAST_BATCHES = 16
+"""An epoch of a short history passes over it several times, at other offsets, until it has so many."""
 VALIDATION_CHUNKS = 256
-HIGHEST_LEARNING_RATE = 2e-3
+HIGHEST_LEARNING_RATE = 5e-3
 WEIGHT_DECAY = 0.3
 FEATURE_DROPOUT = 0.1
 """A feature is silent for a whole chunk: a week of candles is else learned by heart within three passes."""
+LEAST_AVERAGE_SHARE, AVERAGE_WARM_UP = 0.01, 10
+"""What is validated and kept is a running average of the weights over the last hundred steps (at first a tenth of all).
+It bears a learning rate twice as high; together, CRPS .834 instead of .848 of vol60. Source: Polyak & Juditsky 1992."""
 CLIP_NORM = 1.0
 PATIENCE = 8
 """Epochs without a better validation score before training stops; the best weights are kept."""
@@ -85,17 +92,19 @@ def fit_network(dataset: Dataset, split: Split, recipe: Recipe, progress: Progre
     log_dof = nn.Parameter(torch.tensor(math.log(3.0)))
     weights = list(network.parameters())
     optimizer = AdamW([*((weight, WEIGHT_DECAY) for weight in weights), (log_dof, 0.0)])
-    batches = data.most_batches(split.train)
+    most_chunks = max(len(data.starts(split.train, shift)) for shift in range(LOSS_BARS))
+    passes = math.ceil(LEAST_BATCHES * BATCH_CHUNKS / most_chunks)
+    batches = math.ceil(passes * most_chunks / BATCH_CHUNKS)
     steps, step = recipe.epochs * batches, 0
+    averaged, averaged_log_dof = deepcopy(network).requires_grad_(False), log_dof.detach().clone()
 
-    best, best_epoch, best_state = math.inf, 0, copy_of(network, log_dof)
+    best, best_epoch, best_state = math.inf, 0, copy_of(averaged, averaged_log_dof)
     score: float | None = None
     began = monotonic()
     for epoch in range(1, recipe.epochs + 1):
         total = 0.0
-        shift = int(rng.integers(LOSS_BARS))
-        starts = data.starts(split.train, shift)
-        starts = starts[rng.permutation(len(starts))]
+        starts = np.concatenate([data.starts(split.train, shift) for shift in rng.integers(LOSS_BARS, size=passes)])
+        rng.shuffle(starts)  # (chunks, 2)
         for batch, first in enumerate(range(0, len(starts), BATCH_CHUNKS), start=1):
             x, y, counts = data.take(starts[first : first + BATCH_CHUNKS], split.train)  # (B, T, F) (B, T, 2) (B, T)
             outputs = network.forward_sequence(drop_features(x, network.feature_mean))  # (B, T, 4)
@@ -103,25 +112,27 @@ def fit_network(dataset: Dataset, split: Split, recipe: Recipe, progress: Progre
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_([*weights, log_dof], CLIP_NORM)
             optimizer.step(one_cycle(step, steps, HIGHEST_LEARNING_RATE))
+            share = max(LEAST_AVERAGE_SHARE, AVERAGE_WARM_UP / (step + AVERAGE_WARM_UP))
+            move_towards([*averaged.parameters(), averaged_log_dof], [*weights, log_dof], share)
             step += 1
             total += loss.item()
             if not math.isfinite(total):
                 raise diverged(epoch, batch)
             if progress:
                 progress(Step(epoch, recipe.epochs, batch, batches, total / batch, score, False, monotonic() - began))
-        score = validation_score(network, data, split.validation, log_dof)
+        score = validation_score(averaged, data, split.validation, averaged_log_dof)
         if progress:
             progress(Step(epoch, recipe.epochs, batch, batch, total / batch, score, True, monotonic() - began))
         if not math.isfinite(score):
             raise diverged(epoch, batch)
         if score < best - LEAST_GAIN:
-            best, best_epoch, best_state = score, epoch, copy_of(network, log_dof)
+            best, best_epoch, best_state = score, epoch, copy_of(averaged, averaged_log_dof)
         elif epoch - best_epoch >= PATIENCE:
             break
 
     weights_of_best, dof = best_state
-    network.load_state_dict(weights_of_best)
-    return Fitted(network.eval(), dof, epoch, best_epoch, best)
+    averaged.load_state_dict(weights_of_best)
+    return Fitted(averaged.eval(), dof, epoch, best_epoch, best)
 
 
 class Chunks:
@@ -141,10 +152,6 @@ class Chunks:
         first, stop = np.clip([tiles, tiles + LOSS_BARS], span.first, span.stop)
         tile, symbol = np.nonzero((self._labels_before[:, stop] - self._labels_before[:, first]).T)
         return np.stack([symbol, tiles[tile]], axis=1)
-
-    def most_batches(self, span: Span) -> int:
-        """How many batches an epoch has, at most."""
-        return math.ceil(max(len(self.starts(span, shift)) for shift in range(LOSS_BARS)) / BATCH_CHUNKS)
 
     def take(self, starts: NDArray[np.int64], span: Span) -> tuple[Tensor, Tensor, Tensor]:
         """Features `(B, T, F)`, labels `(B, T, 2)`, and which of them count `(B, T)`."""
@@ -200,9 +207,16 @@ def drop_features(x: Tensor, mean: Tensor) -> Tensor:
     return torch.addcmul(mean, x - mean, kept)
 
 
-def copy_of(network: nn.Module, log_dof: Tensor) -> tuple[dict[str, Tensor], float]:
+@torch.no_grad()
+def move_towards(averages: Sequence[Tensor], weights: Sequence[Tensor], share: float) -> None:
+    """Move each average this share of the way to its weight."""
+    for average, weight in zip(averages, weights, strict=True):
+        average.lerp_(weight, share)
+
+
+def copy_of(network: Lstm, log_dof: Tensor) -> tuple[dict[str, Tensor], float]:
     """The weights and degrees of freedom as they are now."""
-    return {name: value.clone() for name, value in network.state_dict().items()}, float(dof_of(log_dof).detach())
+    return {name: value.clone() for name, value in network.state_dict().items()}, float(dof_of(log_dof))
 
 
 def diverged(epoch: int, batch: int) -> CandlewickError:

@@ -23,6 +23,7 @@ from streaming.settings import KafkaSettings, PredictSettings, Settings
 from streaming.topics import init_topics, topic_partitions
 from tests.eventually import eventually
 
+ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
 
 
@@ -116,7 +117,7 @@ class System:
         mine |= {f"CANDLEWICK_PREDICT__{name.upper()}": str(value) for name, value in self._predict.items()}
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("CANDLEWICK_", "PYTHON"))}
         # Compiled once for all processes of a test run: torch alone takes seconds.
-        return clean | mine | {"PYTHONPYCACHEPREFIX": str(self.folder.parent / "pycache")}
+        return clean | mine | {"PYTHONPYCACHEPREFIX": str(self.folder.parent / "pycache"), "PYTHONPATH": str(ROOT)}
 
     def __enter__(self) -> Self:
         run(init_topics(self.settings))
@@ -177,10 +178,10 @@ class System:
         assert found["checked"] == found["signals"] + found["duplicates"], found
         return found
 
-    async def lag(self) -> int:
-        """Candles that the group has not committed."""
+    async def lag(self, suffix: str = "") -> int:
+        """Candles that the group, or the one whose name has this suffix, has not committed."""
         async with started(new_admin(self.settings)) as admin:
-            committed = await admin.list_consumer_group_offsets(self.settings.group("predict"))
+            committed = await admin.list_consumer_group_offsets(self.settings.group("predict") + suffix)
         ends = await self.ends("candles")
         done = {tp.partition: offset.offset for tp, offset in committed.items()}
         return sum(end - max(0, done.get(partition, 0)) for partition, end in ends.items())
@@ -191,6 +192,6 @@ class System:
             ends = await reader.end_offsets(topic_partitions(self.settings, topic))
         return {tp.partition: end for tp, end in ends.items()}
 
-    def wait_committed(self, timeout_s: float = 60) -> None:
+    def wait_committed(self, suffix: str = "", timeout_s: float = 90) -> None:
         """Wait until the group has committed every candle there is."""
-        eventually(lambda: run(self.lag()) == 0, timeout_s)
+        eventually(lambda: run(self.lag(suffix)) == 0, timeout_s)

@@ -22,12 +22,12 @@ class History(NamedTuple):
 def random_history(rng: np.random.Generator, slots: int, wild: bool = True, start: int = START_SLOT) -> History:
     """What a series may do until it has come so many slots further; tame ones neither skip nor repeat any."""
     kinds = ["run", "run", "run", "pause", "pause", "thin"] + ["skip", "repeat", "late"] * wild
-    said: list[tuple[int, bool]] = [(start - 1, False)]
-    while said[-1][0] - start < slots:
-        said += _spell(rng, rng.choice(kinds), max(slot for slot, _ in said[-200:]), wild)
-        newest = max(slot for slot, _ in said[-200:])
-        said.append((newest + 1, False))
-    slot, absent = zip(*said[1:], strict=True)
+    said, newest = list[tuple[int, bool]](), start - 1
+    while newest - start < slots:
+        spell = _spell(rng, rng.choice(kinds), newest, wild)[: slots // 2]
+        newest = max(newest, *(slot for slot, _ in spell)) + 1
+        said += [*spell, (newest, False)]
+    slot, absent = zip(*said, strict=True)
     return History(np.array(slot, np.int64), np.array(absent, np.bool_))
 
 

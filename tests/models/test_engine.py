@@ -6,59 +6,29 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from models.activation import Epoch, Slot, Timeline
-from models.decode import Batch
-from models.engine import MAX_COPIED_VALUE, Engine
-from models.features import CATALOGUE
-from models.pending import CAPACITY
+from models.activation import Epoch, Timeline
+from models.engine import MAX_COPIED_VALUE
 from models.series import Series
-from models.serving import ServingBundle, make_ready
 from tests.models.candle_records import BTC, ETH, MINUTE, START_SLOT, Record, make_batch, make_candle, record_of
-from tests.models.histories import History, random_history
-from tests.models.make_bundle import make_bundle
+from tests.models.histories import History
 from tests.models.market import Arrival, Outcome, assert_same_signals, market, run, steady
 from tests.models.poison import GOOD, POISON
-
-SOL = Series("binance", "SOL/USDT", "1m")
-DOGE = Series("binance", "DOGE/USDT", "1m")  # no bundle was trained on it
-FIVE = Series("binance", "BTC/USDT", "5m")
-WARM_UP, LOOKBACK = 20, 8
-FIRST_SIGNAL = WARM_UP + LOOKBACK - 1  # slots after the start
-SLOT = Slot(MINUTE, 3)
-
-
-def bundle(seed: int = 0, **overrides: object) -> ServingBundle:
-    small = {"lookback": LOOKBACK, "hidden": 4, "features": CATALOGUE[:5], "warm_up_bars": WARM_UP}
-    return make_ready(make_bundle(seed=seed, **small | overrides), device="cpu")  # type: ignore[arg-type]
-
-
-OLD, NEW = bundle(0), bundle(1)
-OTHER = bundle(2, model="second-1m", lookback=5, features=CATALOGUE[3:9])
-FIVES = bundle(3, model="default-5m", timeframe_ms=5 * MINUTE)
-SHELF = {each.sha256: each for each in (OLD, NEW, OTHER, FIVES)}
-
-
-def epoch(number: int, served: ServingBundle, since_ms: int = 0, proven: tuple[str, ...] = ()) -> Epoch:
-    return Epoch(number, served.spec.model, served.sha256, since_ms, proven)  # type: ignore[arg-type]
-
-
-def timeline_of(*epochs: Epoch) -> Timeline:
-    timeline = Timeline()
-    for each in epochs:
-        spec = SHELF[each.bundle].spec
-        timeline = timeline.with_epoch(each, Slot(spec.timeframe_ms, spec.horizon_bars))
-    return timeline
-
-
-ONE_MODEL = timeline_of(epoch(7, OLD))
-
-
-def new_engine(always_direct: bool = False) -> Engine:
-    return Engine(SHELF.get, "candlewick.candles", always_direct)
-
-
-def close_ms(slot: int, series: Series = BTC) -> int:
-    return (START_SLOT + slot) * series.timeframe_ms
+from tests.models.small_bundles import (
+    DOGE,
+    FIRST_SIGNAL,
+    FIVE,
+    FIVES,
+    LOOKBACK,
+    NEW,
+    OLD,
+    ONE_MODEL,
+    OTHER,
+    SLOT,
+    close_ms,
+    epoch,
+    new_engine,
+    timeline_of,
+)
 
 
 def closes(outcome: Outcome, series: Series = BTC) -> list[int]:
@@ -73,7 +43,7 @@ def test_engine_gives_a_signal_for_every_candle_once_warm() -> None:
     outcome = run(new_engine(), market({BTC: (2, steady(50, START_SLOT))}), ONE_MODEL)
     assert closes(outcome) == list(range(FIRST_SIGNAL, 50))
     assert outcome.signalled == {"default-1m": 50 - FIRST_SIGNAL}
-    assert outcome.withheld == {"warming_up": FIRST_SIGNAL, "absent": 0, "absent_in_window": 0, "too_many_absent": 0}
+    assert outcome.withheld == {"warming_up": FIRST_SIGNAL}
     assert outcome.candles == 50
 
 
@@ -285,12 +255,8 @@ def test_engine_direction_is_flat_unless_proven_or_wanted(
 
 def test_engine_below_the_resume_offset_is_mute_and_counts_nothing() -> None:
     arrivals = market({BTC: (0, steady(60, START_SLOT, absent=[20])), ETH: (1, steady(60, START_SLOT))})
-    broken = Arrival(Record(BTC.key, b"poison"), 30)
-    shifted = [
-        arrival._replace(offset=arrival.offset + (arrival.record.partition == 0 and arrival.offset >= 30))
-        for arrival in arrivals
-    ]
-    log = [*shifted[:60], broken, *shifted[60:]]
+    moved = [each._replace(offset=each.offset + 1) if each.record.partition == 0 else each for each in arrivals[60:]]
+    log = [*arrivals[:60], Arrival(Record(BTC.key, b"poison"), 30), *moved]
     mute = run(new_engine(), log, ONE_MODEL, resume={0: 10_000, 1: 10_000})
     assert mute == Outcome(withheld=mute.withheld, ignored=mute.ignored)
     assert not +mute.withheld
@@ -301,64 +267,3 @@ def test_engine_below_the_resume_offset_is_mute_and_counts_nothing() -> None:
     ]
     assert_same_signals(half.signals, wanted)
     assert (half.candles, half.dead, whole.dead) == (30, [], [(0, 30)])
-
-
-# --- cutting
-
-
-def some_series(seed: int, slots: int) -> list[Arrival]:
-    rng = np.random.default_rng(seed)
-    series = [Series("binance", f"S{i}/USDT", "5m" if i == 6 else "1m") for i in range(7)] + [BTC]
-    stories = {}
-    for i, each in enumerate(series):
-        start = (START_SLOT + int(rng.integers(-20, 20))) * MINUTE // each.timeframe_ms
-        stories[each] = (i % 3, random_history(rng, slots * MINUTE // each.timeframe_ms, start=start))
-    return market(stories, seed)
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_engine_gives_the_same_however_the_log_is_cut(seed: int) -> None:
-    rng, arrivals = np.random.default_rng(seed), some_series(seed, 500)
-    middle = arrivals[len(arrivals) // 2].record
-    swap_ms = int.from_bytes(b"", "big") or START_SLOT * MINUTE + 200 * MINUTE
-    assert middle.key
-    timeline = timeline_of(epoch(1, OLD), epoch(2, OTHER), epoch(3, FIVES), epoch(9, NEW, swap_ms))
-    whole = run(new_engine(), arrivals, timeline)
-    sizes = rng.choice([0, 1, 7, 60, 900], 200).tolist()
-    cut = run(new_engine(), arrivals, timeline, sizes)
-    assert_same_signals(cut.signals, whole.signals)
-    for name in ("withheld", "ignored", "signalled"):
-        assert +getattr(cut, name) == +getattr(whole, name), name
-    assert (cut.candles, cut.dead) == (whole.candles, whole.dead)
-    assert {signal.epoch for signal in whole.signals} == {1, 2, 3, 9}
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_engine_accounts_for_every_candle_and_keeps_the_order_of_each_series(seed: int) -> None:
-    arrivals = some_series(seed, 500)
-    outcome = run(new_engine(), arrivals, ONE_MODEL, sizes=[333] * 3)
-    stale = outcome.ignored["duplicate"] + outcome.ignored["out_of_order"]
-    assert outcome.candles == len(arrivals)
-    assert outcome.candles - stale == len(outcome.signals) + sum(outcome.withheld.values())
-    assert all(outcome.withheld[reason] for reason in ("absent", "warming_up", "absent_in_window", "no_bundle"))
-    told = [(signal.symbol, signal.model, signal.close_time_ms) for signal in outcome.signals]
-    assert len(set(told)) == len(told)
-    for symbol in {symbol for symbol, _, _ in told}:
-        own = [close for name, _, close in told if name == symbol]
-        assert own == sorted(own)
-
-
-def test_engine_of_a_burst_larger_than_a_model_call_gives_every_signal_once() -> None:
-    series = [Series("binance", f"S{i}/USDT", "1m") for i in range(CAPACITY // 8 + 5)]
-    arrivals = market({each: (i % 4, steady(FIRST_SIGNAL + 12, START_SLOT)) for i, each in enumerate(series)})
-    outcome = run(new_engine(), arrivals, ONE_MODEL)
-    assert len(outcome.signals) == 12 * len(series) > CAPACITY
-    small = run(new_engine(), arrivals, ONE_MODEL, sizes=[len(series)] * 50)
-    assert_same_signals(outcome.signals, small.signals)
-
-
-def test_engine_of_an_empty_batch_gives_nothing() -> None:
-    nothing = Batch([], [], [], np.zeros(0, np.int64), np.zeros(0, np.bool_))
-    served = new_engine().serve(nothing, ONE_MODEL, now_ms=0)
-    assert (served.signals, served.dead_letters, served.candles) == ({}, [], 0)
-    assert new_engine().rewind_offsets() == {}

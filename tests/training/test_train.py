@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models.distribution import gaussian_log_score, student_t_log_score
+from models.errors import CandlewickError
+from models.features import CATALOGUE
+from models.lstm import Lstm
+from models.spec import Network
+from tests.training.make_candles import make_table, with_gaps
+from training.dataset import Dataset, build_dataset
+from training.progress import Step
+from training.split import Fractions, Span, Split, split_time
+from training.train import (
+    BURN_IN_SHORTFALL,
+    LOSS_BARS,
+    PATIENCE,
+    Chunks,
+    Recipe,
+    dof_of,
+    drop_features,
+    fit_network,
+    negative_log_likelihood,
+    set_feature_scale,
+    validation_score,
+)
+
+SMALL = Network(kind="lstm", hidden=8, layers=1)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return build_dataset(with_gaps(make_table(bars=3_200), [(1, 2_000, 7), (2, 2_500, 3)]), 16, 3)
+
+
+@pytest.fixture(scope="module")
+def split(dataset: Dataset) -> Split:
+    return split_time(dataset.labelled.sum(axis=0), Fractions(), dataset.horizon_bars)
+
+
+def planted(dataset: Dataset) -> Dataset:
+    """A range label that is the candle's own range before noise: easy to learn."""
+    known = np.tanh(dataset.features[..., CATALOGUE.index("range")].astype(float) / 3)
+    noise = np.random.default_rng(5).normal(size=known.shape)
+    return replace(dataset, y_range=known + 0.1 * noise, y_return=noise)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 77, LOSS_BARS - 1])
+def test_chunks_give_every_label_of_a_span_exactly_once(dataset: Dataset, split: Split, shift: int) -> None:
+    chunks = Chunks(dataset)
+    starts = chunks.starts(split.train, shift)
+    _, y, counts = chunks.take(starts, split.train)
+    rows = dataset.rows(*split.train)
+    assert int(counts.sum()) == len(rows[0])
+    found, wanted = y[counts][:, 1].double().sum(), dataset.y_range[rows].sum()
+    assert float(found) == pytest.approx(wanted, rel=1e-5)
+    assert counts.any(dim=1).all()
+
+
+def test_chunks_know_the_window_of_each_loss_but_for_the_shortfall(dataset: Dataset, split: Split) -> None:
+    chunks = Chunks(dataset)
+    starts = chunks.starts(split.train)
+    x, _, counts = chunks.take(starts, split.train)
+    assert x.shape[1] == 16 - BURN_IN_SHORTFALL + LOSS_BARS
+    assert not counts[:, : 16 - BURN_IN_SHORTFALL].any()
+    chunk, place = (int(index[-1]) for index in torch.nonzero(counts, as_tuple=True))
+    symbol, slot = int(starts[chunk, 0]), int(starts[chunk, 1]) + place - chunks.burn_in
+    np.testing.assert_array_equal(x[chunk, place], dataset.features[symbol, slot])
+    np.testing.assert_array_equal(x[chunk, place - 10], dataset.features[symbol, slot - 10])
+
+
+def test_negative_log_likelihood_is_the_sum_of_both_log_scores() -> None:
+    rng = np.random.default_rng(0)
+    outputs, y = rng.normal(size=(50, 4)), rng.normal(size=(50, 2))
+    log_dof = torch.tensor(1.2, dtype=torch.float64)
+    found = negative_log_likelihood(torch.tensor(outputs), torch.tensor(y), log_dof)
+    dof = float(dof_of(log_dof))
+    wanted = student_t_log_score(y[:, 0], outputs[:, 0], np.exp(outputs[:, 1]), dof)
+    wanted = wanted + gaussian_log_score(y[:, 1], outputs[:, 2], np.exp(outputs[:, 3]))
+    np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-9)
+
+
+def test_drop_features_silences_whole_features_of_a_chunk_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    mean = torch.arange(23.0)
+    x = mean + torch.randn(400, 5, 23)
+    dropped = drop_features(x, mean)
+    silent = (dropped == mean).all(dim=1)
+    assert torch.equal(silent, (dropped == mean).any(dim=1))
+    assert 0.08 < float(silent.float().mean()) < 0.12
+    assert float((dropped - mean).mean()) == pytest.approx(0.0, abs=0.01)
+    assert torch.allclose(
+        dropped[~silent[:, None].expand_as(x)], (mean + (x - mean) / 0.9)[~silent[:, None].expand_as(x)]
+    )
+
+
+def test_set_feature_scale_knows_only_the_span(dataset: Dataset, split: Split) -> None:
+    network = Lstm(23, 8, 1)
+    set_feature_scale(network, dataset, split.train)
+    features = dataset.features.copy()
+    features[:, split.train.stop :] = 1e6
+    other = Lstm(23, 8, 1)
+    set_feature_scale(other, replace(dataset, features=features), split.train)
+    assert torch.equal(network.feature_mean, other.feature_mean)
+    assert torch.equal(network.feature_sd, other.feature_sd)
+    assert float(network.feature_sd.min()) > 0
+
+
+def test_fit_network_learns_a_planted_signal(dataset: Dataset, split: Split) -> None:
+    easy = planted(dataset)
+    fitted = fit_network(easy, split, Recipe(SMALL, 30, 0))
+    climate = easy.y_range[easy.rows(*split.train)]
+    validation = easy.rows(*split.validation)
+    of_climate = gaussian_log_score(easy.y_range[validation], climate.mean(), climate.std()).mean()
+    of_return = gaussian_log_score(easy.y_return[validation], 0.0, 1.0).mean()
+    assert fitted.validation_score < of_climate + of_return - 0.3
+    assert 2 < fitted.dof <= 100
+
+
+def test_fit_network_of_one_seed_is_the_same_twice_and_of_another_is_not(dataset: Dataset, split: Split) -> None:
+    first, again, other = (fit_network(dataset, split, Recipe(SMALL, 2, seed)).network for seed in (3, 3, 4))
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+    assert not torch.equal(first.state_dict()["head.weight"], other.state_dict()["head.weight"])
+
+
+def test_fit_network_keeps_the_best_epoch_and_stops_when_patience_ends(dataset: Dataset, split: Split) -> None:
+    rng = np.random.default_rng(6)
+    noise = replace(
+        dataset, y_range=rng.normal(size=dataset.y_range.shape), y_return=rng.normal(size=dataset.y_range.shape)
+    )
+    steps: list[Step] = []
+    fitted = fit_network(noise, split, Recipe(Network(kind="lstm", hidden=32, layers=1), 60, 0), steps.append)
+    scores = [step.validation_score for step in steps if step.validated]
+    assert fitted.validation_score == min(scores)  # type: ignore[type-var]
+    assert scores.index(fitted.validation_score) + 1 == fitted.best_epoch
+    assert fitted.epochs == len(scores) == fitted.best_epoch + PATIENCE < 60
+    kept = validation_score(fitted.network, Chunks(noise), split.validation, torch.tensor(np.log(fitted.dof - 2)))  # type: ignore[arg-type]
+    assert kept == pytest.approx(fitted.validation_score, rel=1e-5)
+
+
+def test_fit_network_tells_every_batch_and_the_end_of_every_epoch(dataset: Dataset, split: Split) -> None:
+    steps: list[Step] = []
+    fit_network(dataset, split, Recipe(SMALL, 2, 0), steps.append)
+    assert [step.epoch for step in steps if step.validated] == [1, 2]
+    assert all(0 < step.done <= 1 and step.eta_s >= 0 for step in steps)
+    assert [step.done for step in steps] == sorted(step.done for step in steps)
+    assert steps[-1].done == 1
+    assert steps[0].validation_score is None
+    assert steps[-1].validation_score is not None
+
+
+def test_fit_network_with_a_loss_that_is_no_number_stops_with_the_mend(dataset: Dataset, split: Split) -> None:
+    y_range = dataset.y_range.copy()
+    y_range[0, split.train.first + 100] = np.nan
+    with pytest.raises(CandlewickError, match=r"diverged in epoch 1, batch \d+: the loss is not finite. Look for"):
+        fit_network(replace(dataset, y_range=y_range), split, Recipe(SMALL, 2, 0))
+
+
+def test_fit_network_with_a_lookback_of_one_bar_trains() -> None:
+    short = build_dataset(make_table(bars=2_400), 1, 1)
+    split = split_time(short.labelled.sum(axis=0), Fractions(), 1)
+    assert np.isfinite(fit_network(short, split, Recipe(SMALL, 1, 0)).validation_score)
+
+
+def test_fit_network_sees_no_label_outside_training_and_validation(dataset: Dataset, split: Split) -> None:
+    y_range = dataset.y_range.copy()
+    y_range[:, split.test.first :] = 50.0
+    y_range[:, split.train.stop : split.validation.first] = 50.0
+    y_range[:, split.validation.stop : split.test.first] = 50.0
+    mine, other = (fit_network(d, split, Recipe(SMALL, 2, 0)) for d in (dataset, replace(dataset, y_range=y_range)))
+    assert mine.validation_score == other.validation_score
+    assert torch.equal(mine.network.state_dict()["head.weight"], other.network.state_dict()["head.weight"])
+
+
+def test_span_counts_its_slots() -> None:
+    assert (Span(3, 10).slots, Span(10, 3).slots) == (7, 0)
