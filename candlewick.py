@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -34,6 +35,8 @@ def _settings() -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"{'__'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         raise CandlewickError(f"settings are wrong: {wrong}. `candlewick settings` lists them all") from None
+    if unknown := Settings.misspelt(os.environ):
+        raise CandlewickError(f"no setting is called {', '.join(unknown)}; `candlewick settings` lists them all")
     set_up(settings.log_level)
     return settings
 

@@ -134,7 +134,7 @@ class Engine:
         self._continuity.reset(rows)
         self._features.reset(rows)
         self._ring.reset(rows)
-        self._liveness.forget(partitions, rows)
+        self._liveness.forget(rows)
 
     def rewind_offsets(self) -> dict[int, int]:
         """By partition, the smallest offset that any live series needs so that its state can be rebuilt."""

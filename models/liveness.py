@@ -9,8 +9,6 @@ it likes, as it does while older history is published after newer.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,10 +40,9 @@ class Liveness:
         self._heard_ms[rows] = np.maximum(self._clock_ms[partitions], closes)
         self._heard_slot[rows] = slots
 
-    def forget(self, partitions: Collection[int], rows: NDArray[np.intp]) -> None:
-        """Drop partitions, and the rows that lived there."""
+    def forget(self, rows: NDArray[np.intp]) -> None:
+        """Drop rows, whose places others will take; the clock of a partition only ever goes on."""
         self._make_room()
-        self._clock_ms[[partition for partition in partitions if partition < len(self._clock_ms)]] = 0
         self._heard_slot[rows] = NEVER
 
     def rewind_offsets(self) -> dict[int, int]:

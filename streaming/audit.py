@@ -12,13 +12,15 @@ import asyncio
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
 from models.activation import Epoch
 from models.continuity import COLD_AFTER_ABSENT
+from models.errors import InvalidBundle
 from models.events import Signal, decode_dead_letter, decode_signal
 from models.features import WARM_UP_BARS
 from models.serving import ServingBundle, make_ready
@@ -93,8 +95,8 @@ async def audit(settings: Settings, recompute: bool = True) -> Audit:
     buried = await _buried(settings)
     candles = await read_candle_log(settings)
     view = await read_models(settings)
-    bundles = _bundles(view)
-    due = _due(candles.runs, _epochs(view), bundles, result)
+    bundles = _fit_bundles(view)
+    due = _due(candles.runs, _epochs(view, bundles), bundles, result)
     _count(candles, buried, signals, result)
     claims = _compare(due, signals, result)
     if recompute:
@@ -105,16 +107,21 @@ async def audit(settings: Settings, recompute: bool = True) -> Audit:
     return result
 
 
-def _bundles(view: ModelsView) -> dict[str, ServingBundle]:
-    serving = {accepted.activation.bundle for accepted in view.activations}
-    return {sha256: make_ready(view.blobs[sha256], sha256, "cpu") for sha256 in serving}
+def _fit_bundles(view: ModelsView) -> dict[str, ServingBundle]:
+    """Those that activations name and that give their golden output here."""
+    fit = {}
+    for sha256 in {accepted.activation.bundle for accepted in view.activations}:
+        with suppress(InvalidBundle):
+            fit[sha256] = make_ready(view.blobs[sha256], sha256, "cpu")
+    return fit
 
 
-def _epochs(view: ModelsView) -> dict[str, list[Epoch]]:
+def _epochs(view: ModelsView, fit: Container[str]) -> dict[str, list[Epoch]]:
     epochs: dict[str, list[Epoch]] = defaultdict(list)
     for offset, activation in view.activations:
-        epoch = Epoch(offset, activation.model, activation.bundle, activation.effective_from_ms)
-        epochs[activation.model].append(epoch)
+        if activation.bundle in fit:
+            epoch = Epoch(offset, activation.model, activation.bundle, activation.effective_from_ms)
+            epochs[activation.model].append(epoch)
     return epochs
 
 

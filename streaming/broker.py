@@ -29,7 +29,7 @@ async def run_broker(settings: Settings, port: int, folder: Path | None, as_json
         said = json.dumps({"bootstrap": broker.bootstrap}) if as_json else f"Kafka listens on {broker.bootstrap}"
         sys.stdout.write(said + "\n")
         sys.stdout.flush()
-        while (why := broker.failure()) is None:
+        while (why := broker.failure()) is None:  # noqa: ASYNC110 - a process has no event to wait for
             await asyncio.sleep(POLL_S)
         raise CandlewickError(why)
     finally:

@@ -7,12 +7,15 @@ the bundle.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+OTHER_VARIABLES = ("CANDLEWICK_CACHE_DIR",)
+"""Read elsewhere: where the embedded broker's jars are kept."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -82,6 +85,13 @@ class Settings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=0, description="Prometheus on 127.0.0.1; 0 is off"
     )
+
+    @classmethod
+    def misspelt(cls, environ: Iterable[str]) -> list[str]:
+        """Variables that look like ours and set nothing; names inside a group pydantic refuses by itself."""
+        ours = [name for name in environ if name.startswith("CANDLEWICK_") and name not in OTHER_VARIABLES]
+        known = {f"CANDLEWICK_{field.upper()}" for field in cls.model_fields}
+        return sorted(name for name in ours if name.upper().split("__")[0] not in known)
 
     def topic(self, name: str) -> str:
         """The full name of a topic, e.g. `candlewick.candles`."""

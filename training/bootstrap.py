@@ -25,9 +25,9 @@ SCORE_BINS = 400
 
 
 class Figure(TypedDict):
-    """A value and its 95 % interval, in the unit of the value."""
+    """A value and its 95 % interval, in the unit of the value; none where the rows do not give one."""
 
-    value: float
+    value: float | None
     low: float | None
     high: float | None
 
@@ -39,8 +39,10 @@ class Blocks:
         """Args: `block` (N,) the number of each row's block; any integers."""
         known, self._of = np.unique(block, return_inverse=True)
         self.count = len(known)
-        rng = np.random.default_rng(seed)
-        self._times = rng.multinomial(self.count, np.full(self.count, 1 / self.count), size=draws).astype(np.float64)
+        drawn = np.random.default_rng(seed).integers(max(self.count, 1), size=(draws, self.count))
+        rows = np.arange(draws)[:, None] * self.count
+        times = np.bincount((drawn + rows).ravel(), minlength=draws * self.count)
+        self._times = times.reshape(draws, self.count).astype(np.float64)  # how often each draw takes each block
 
     def mean(self, values: Floats) -> Figure:
         """Mean of `(N,)` values."""
@@ -50,16 +52,18 @@ class Blocks:
         """Sum of `(N,)` over sum of `(N,)`: below 1 the first is the smaller."""
         a, b = self._sums(above), self._sums(below)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return self._figure(float(a.sum() / b.sum()), (self._times @ a) / (self._times @ b))
+            return self._figure(a.sum() / b.sum(), (self._times @ a) / (self._times @ b))
 
     def auc(self, score: Floats, positive: NDArray[np.bool_]) -> Figure:
         """Probability that a positive row has the higher score; the scores are first cut into 400 bins."""
+        if positive.all() or not positive.any():
+            return Figure(value=None, low=None, high=None)
         edges = np.unique(np.quantile(score, np.linspace(0, 1, SCORE_BINS + 1)[1:-1]))
         bins = np.searchsorted(edges, score)
         ups, downs = (self._histogram(bins[mask], self._of[mask], len(edges) + 1) for mask in (positive, ~positive))
         with np.errstate(invalid="ignore", divide="ignore"):
             value = _auc(ups.sum(axis=0), downs.sum(axis=0))
-            return self._figure(float(value), _auc(self._times @ ups, self._times @ downs))
+            return self._figure(value, _auc(self._times @ ups, self._times @ downs))
 
     def _sums(self, values: Floats) -> Floats:
         return np.bincount(self._of, weights=values, minlength=self.count).astype(np.float64)
@@ -69,12 +73,14 @@ class Blocks:
         counts = np.bincount(of * width + bins, minlength=self.count * width)
         return counts.reshape(self.count, width).astype(np.float64)
 
-    def _figure(self, value: float, drawn: Floats) -> Figure:
+    def _figure(self, value: np.float64 | Floats, drawn: Floats) -> Figure:
         drawn = drawn[np.isfinite(drawn)]
+        if not np.isfinite(value):
+            return Figure(value=None, low=None, high=None)
         if self.count < MIN_BLOCKS or not len(drawn):
-            return Figure(value=value, low=None, high=None)
+            return Figure(value=float(value), low=None, high=None)
         low, high = np.percentile(drawn, [2.5, 97.5])
-        return Figure(value=value, low=float(low), high=float(high))
+        return Figure(value=float(value), low=float(low), high=float(high))
 
 
 def _auc(ups: Floats, downs: Floats) -> Floats:

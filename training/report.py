@@ -81,6 +81,8 @@ def in_words(content: dict[str, Any]) -> str:
 
 
 def _figure(figure: Figure) -> str:
+    if figure["value"] is None:
+        return "unknown"
     if figure["low"] is None:
         return f"{figure['value']:.3f}"
     return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"

@@ -6,9 +6,10 @@ Enters: a producer. Leaves: chunks and activations on `models`. Does not know: w
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaProducer
@@ -41,14 +42,12 @@ class Desk:
         return epoch, bundle
 
     async def put(self, blob: bytes, name: str | None = None, leave_out: int = 0) -> str:
-        """Publish bytes under their hash or another name, leaving out some of the chunks promised."""
+        """Publish bytes under their hash or another name, leaving out the last of the chunks."""
         name = name or hashlib.sha256(blob).hexdigest()
         whole = list(chunks(blob, uuid.uuid4().hex))
-        n = str(len(whole) + leave_out).encode()
-        for i, chunk in enumerate(whole):
-            key = f"bundle/{name}/{chunk.key.decode().split('/')[2]}/{i}".encode()
-            headers = [("n", n), ("size", str(len(blob)).encode())]
-            await self.producer.send_and_wait(self.topic, chunk.value, key, partition=0, headers=headers)
+        for chunk in whole[: len(whole) - leave_out]:
+            key = re.sub(rb"^bundle/[0-9a-f]+/", f"bundle/{name}/".encode(), chunk.key)
+            await self.producer.send_and_wait(self.topic, chunk.value, key, partition=0, headers=chunk.headers)
         return name
 
     async def say(self, value: bytes) -> int:
@@ -77,8 +76,8 @@ async def truncated(desk: Desk, seed: int) -> str:
 
 
 async def incomplete(desk: Desk, seed: int) -> str:
-    """A chunk never came."""
-    return await desk.put(good(seed), leave_out=1)
+    """The last chunk never came."""
+    return await desk.put(make_bundle(seed=seed, lookback=8, hidden=200), leave_out=1)
 
 
 async def other_bytes(desk: Desk, seed: int) -> str:
@@ -120,7 +119,7 @@ async def never_published(_: Desk, seed: int) -> str:
     return hashlib.sha256(b"%d" % seed).hexdigest()
 
 
-CORRUPT: tuple[Callable[[Desk, int], object], ...] = (
+CORRUPT: tuple[Callable[[Desk, int], Awaitable[str]], ...] = (
     truncated, incomplete, other_bytes, not_a_number, other_weights, other_shapes, foreign_model, foreign_horizon,
     never_published,
 )  # fmt: skip

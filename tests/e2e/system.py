@@ -165,8 +165,9 @@ class System:
             timeout=timeout_s,
             check=False,
         )
-        assert done.returncode in (0, 1), done.stderr
+        assert done.stdout, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
+        assert (done.returncode == 0) == (not any(found[fault] for fault in FAULTS))
         return found
 
     def assert_flawless(self, at_least: int, timeout_s: float = 150) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.bundle import MAX_BLOB_BYTES
 from models.bundle_log import (
     CHUNK_BYTES,
-    MAX_BLOB_BYTES,
     MAX_UNFINISHED,
     MAX_UNFINISHED_BYTES,
     Accepted,

@@ -94,6 +94,16 @@ def test_engine_after_a_gap_nobody_declared_is_silent_until_warm_again() -> None
     assert outcome.ignored["undeclared_gap"] == 1
 
 
+@pytest.mark.parametrize("pause", [steady(1, START_SLOT + 61), steady(60, START_SLOT + 60, absent=range(60))])
+def test_engine_after_a_cold_restart_remembers_nothing_of_before(pause: History) -> None:
+    before, after = steady(60, START_SLOT), steady(60, int(pause.slot[-1]) + 1)
+    told = market({BTC: (0, History(*map(np.concatenate, zip(before, pause, after, strict=True))))})
+    whole = run(new_engine(), told, ONE_MODEL).signals
+    alone = run(new_engine(), told[60:], ONE_MODEL).signals
+    assert_same_signals([signal for signal in whole if signal.close_time_ms > close_ms(60)], alone)
+    assert len(alone) >= 60 - FIRST_SIGNAL
+
+
 def test_engine_ignores_what_was_said_before() -> None:
     slots = np.array([*range(50), 49, 49, 30, *range(50, 60)])
     outcome = run(new_engine(), market({BTC: (0, History(START_SLOT + slots, np.zeros(63, bool)))}), ONE_MODEL)

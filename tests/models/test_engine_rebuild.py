@@ -215,6 +215,16 @@ def test_rewind_offset_is_not_held_back_by_who_only_repeats_itself() -> None:
     assert engine.rewind_offsets()[0] > 100
 
 
+def test_rewind_offset_of_a_row_that_was_another_series_knows_nothing_of_it() -> None:
+    engine, hours = new_engine(), steady(3, 400_000)
+    run(engine, market({one("LEFT", "1h"): Story(0, hours)}), Timeline())
+    engine.forget({0})
+    ahead, late = Story(1, steady(2_600, START_SLOT)), Story(1, hours, late_ms=(START_SLOT + 100) * MINUTE)
+    late = late._replace(late_ms=late.late_ms - 400_000 * 60 * MINUTE)
+    run(engine, market({one("HOURS", "1h"): late, one("AHEAD"): ahead}), Timeline(), sizes=[200] * 14)
+    assert engine.rewind_offsets() == {1: 101}
+
+
 def test_rewind_offset_of_a_partition_without_a_live_series_is_none() -> None:
     engine = new_engine()
     run(engine, market({one("ABSENT"): Story(3, steady(70, START_SLOT, absent=range(70)))}), Timeline())

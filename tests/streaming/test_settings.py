@@ -91,3 +91,8 @@ def test_settings_are_read_without_heavy_imports() -> None:
     check = "import sys, streaming.settings; sys.exit(bool({'torch', 'faust', 'aiokafka', 'numpy'} & set(sys.modules)))"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", check], check=False, cwd=root).returncode == 0
+
+
+def test_settings_name_the_variables_that_set_nothing() -> None:
+    names = ["CANDLEWICK_TYPO", "CANDLEWICK_KAFKA__PARTITIONS", "CANDLEWICK_LOG_LEVEL", "CANDLEWICK_CACHE_DIR", "HOME"]
+    assert Settings.misspelt(names) == ["CANDLEWICK_TYPO"]

@@ -51,3 +51,17 @@ def test_figure_of_few_blocks_has_no_interval() -> None:
 def test_figure_of_the_same_rows_is_the_same_twice() -> None:
     values = np.random.default_rng(4).normal(size=300)
     assert Blocks(np.arange(300) // 20).mean(values) == Blocks(np.arange(300) // 20).mean(values)
+
+
+NOTHING = {"value": None, "low": None, "high": None}
+
+
+def test_figures_without_a_row_are_nothing() -> None:
+    blocks, none = Blocks(np.array([], int)), np.array([])
+    assert blocks.mean(none) == blocks.ratio(none, none) == blocks.auc(none, none.astype(bool)) == NOTHING
+
+
+def test_figures_that_the_rows_do_not_give_are_nothing() -> None:
+    blocks, zeros = Blocks(np.arange(100) // 10), np.zeros(100)
+    assert blocks.ratio(zeros, zeros) == NOTHING
+    assert blocks.auc(np.arange(100.0), np.ones(100, bool)) == NOTHING
