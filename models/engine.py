@@ -187,10 +187,10 @@ def turns(columns: Columns) -> Iterator[Columns]:
         return
     turn = np.empty_like(order)
     turn[order] = np.arange(len(rows)) - np.repeat(starts, lengths)
-    by_turn = np.argsort(turn, kind="stable")
+    columns = columns.take(np.argsort(turn, kind="stable"))
     ends = np.cumsum(np.bincount(turn))
     for start, end in zip((0, *ends[:-1].tolist()), ends.tolist(), strict=True):
-        yield columns.take(by_turn[start:end])
+        yield columns.take(slice(start, end))  # a view
 
 
 def by_epoch(request: Request, epochs: Sequence[Epoch]) -> Iterator[tuple[Epoch | None, Request]]:

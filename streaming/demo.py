@@ -39,7 +39,7 @@ from streaming.view import Scene, draw
 SAMPLE = Path(__file__).parent / "sample"
 DAY_MS = 86_400_000
 FIRST_UNTIL_DAYS, SECOND_UNTIL_DAYS, ALL_DAYS = 8, 11, 14
-EPOCHS = 10
+EPOCHS = 20
 COMMIT_INTERVAL_S = 0.1
 """The clock waits for commits: at half a second it would stand still most of the time."""
 REFRESH_S = 0.25

@@ -6,6 +6,7 @@ Does not know: what the records mean.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from streaming.settings import Settings
 
 MAX_MS = 2**63 - 1
 CONTROL_PARTITIONS = 4
+VISIBLE_TIMEOUT_S, VISIBLE_POLL_S = 30.0, 0.05
 
 _EVENT_TIME = {
     # Replayed years must neither expire at once nor be cut into a segment per week of candles.
@@ -73,7 +75,8 @@ async def create_topics(admin: AIOKafkaAdminClient, settings: Settings) -> list[
     missing = [topic for topic in TOPICS if settings.topic(topic.name) not in existing]
     if missing:
         await _create(admin, settings, missing)
-    await _refuse_differences(admin, settings, [topic for topic in TOPICS if topic not in missing])
+        await _seen(admin, {settings.topic(topic.name) for topic in missing})
+    await _refuse_differences(admin, settings, list(TOPICS))
     return [settings.topic(topic.name) for topic in missing]
 
 
@@ -107,6 +110,18 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, topics: Iterab
         error = for_code(code)
         if code and error is not TopicAlreadyExistsError:  # another init at the same moment is welcome
             raise CandlewickError(f"topic {name} could not be created: {error.__name__} {message or ''}")
+
+
+async def _seen(admin: AIOKafkaAdminClient, names: set[str]) -> None:
+    """Wait until brokers know of new topics: the controller answers before it has told them."""
+    try:
+        async with asyncio.timeout(VISIBLE_TIMEOUT_S):
+            while not names <= set(await admin.list_topics()):
+                await asyncio.sleep(VISIBLE_POLL_S)
+    except TimeoutError as error:
+        raise CandlewickError(
+            f"Kafka made the topics, but its brokers do not know them after {VISIBLE_TIMEOUT_S:g} s; is one of them down?"
+        ) from error
 
 
 async def _refuse_differences(admin: AIOKafkaAdminClient, settings: Settings, topics: list[Topic]) -> None:

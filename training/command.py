@@ -65,7 +65,10 @@ def train(options: TrainOptions, progress: Progress | None = None) -> Path:
     Raises:
         CandlewickError: the options, the candles or the folder are not fit for it; the message names the mend.
     """
+    from models.predictor import use_one_thread
+
     began = monotonic()
+    use_one_thread()  # before torch is imported
     recipe = _recipe(options)
     check_writable(options.out)
     table, left_out = _candles(options)
@@ -96,7 +99,6 @@ def _recipe(options: TrainOptions) -> Recipe:
     """Hold the options to the bounds of a bundle before anything costly happens."""
     import msgspec
 
-    from models.predictor import use_one_thread
     from models.spec import MAX_LOOKBACK_BARS, Name, Network
 
     bounds = {"lookback": (1, MAX_LOOKBACK_BARS), "horizon": (1, 1_440), "epochs": (1, 10_000), "seed": (0, 2**53)}
@@ -110,7 +112,6 @@ def _recipe(options: TrainOptions) -> Recipe:
         network = msgspec.convert(shape, Network)
     except msgspec.ValidationError as error:
         raise CandlewickError(f"--model, --network, --hidden or --layers is wrong: {error}") from error
-    use_one_thread()  # before torch is imported
     from training.train import Recipe
 
     return Recipe(network, options.epochs, options.seed)

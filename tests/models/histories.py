@@ -31,6 +31,11 @@ def random_history(rng: np.random.Generator, slots: int, wild: bool = True, star
     return History(np.array(slot, np.int64), np.array(absent, np.bool_))
 
 
+def joined(*parts: History) -> History:
+    """One after the other."""
+    return History(np.concatenate([part.slot for part in parts]), np.concatenate([part.absent for part in parts]))
+
+
 def truthful(history: History) -> History:
     """The same records, but whoever repeats a slot says what was said of it first, as a producer that retries does."""
     first: dict[int, bool] = {}

@@ -10,7 +10,7 @@ from models.activation import Epoch, Timeline
 from models.engine import MAX_COPIED_VALUE
 from models.series import Series
 from tests.models.candle_records import BTC, ETH, MINUTE, START_SLOT, Record, make_batch, make_candle, record_of
-from tests.models.histories import History
+from tests.models.histories import History, joined
 from tests.models.market import Arrival, Outcome, assert_same_signals, market, run, steady
 from tests.models.poison import GOOD, POISON
 from tests.models.small_bundles import (
@@ -97,7 +97,7 @@ def test_engine_after_a_gap_nobody_declared_is_silent_until_warm_again() -> None
 @pytest.mark.parametrize("pause", [steady(1, START_SLOT + 61), steady(60, START_SLOT + 60, absent=range(60))])
 def test_engine_after_a_cold_restart_remembers_nothing_of_before(pause: History) -> None:
     before, after = steady(60, START_SLOT), steady(60, int(pause.slot[-1]) + 1)
-    told = market({BTC: (0, History(*map(np.concatenate, zip(before, pause, after, strict=True))))})
+    told = market({BTC: (0, joined(before, pause, after))})
     whole = run(new_engine(), told, ONE_MODEL).signals
     alone = run(new_engine(), told[60:], ONE_MODEL).signals
     assert_same_signals([signal for signal in whole if signal.close_time_ms > close_ms(60)], alone)

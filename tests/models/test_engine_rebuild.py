@@ -18,7 +18,7 @@ from models.features import WARM_UP_BARS
 from models.series import Series
 from models.spec import MAX_LOOKBACK_BARS
 from tests.models.candle_records import MINUTE, START_SLOT
-from tests.models.histories import History, random_history, truthful
+from tests.models.histories import History, joined, random_history, truthful
 from tests.models.market import Arrival, Outcome, Story, assert_same_signals, market, run, steady
 from tests.models.small_bundles import (
     NEW,
@@ -37,10 +37,6 @@ TIMELINE = timeline_of(epoch(1, OLD), epoch(2, OTHER), epoch(3, SLOW), epoch(9, 
 
 def one(name: str, timeframe: str = "1m") -> Series:
     return Series("binance", f"{name}/USDT", timeframe)
-
-
-def joined(*parts: History) -> History:
-    return History(np.concatenate([part.slot for part in parts]), np.concatenate([part.absent for part in parts]))
 
 
 def busy_market(seed: int) -> list[Arrival]:
@@ -222,7 +218,7 @@ def test_rewind_offset_of_a_row_that_was_another_series_knows_nothing_of_it() ->
     ahead, late = Story(1, steady(2_600, START_SLOT)), Story(1, hours, late_ms=(START_SLOT + 100) * MINUTE)
     late = late._replace(late_ms=late.late_ms - 400_000 * 60 * MINUTE)
     run(engine, market({one("HOURS", "1h"): late, one("AHEAD"): ahead}), Timeline(), sizes=[200] * 14)
-    assert engine.rewind_offsets() == {1: 101}
+    assert engine.rewind_offsets() == {1: 100}
 
 
 def test_rewind_offset_of_a_partition_without_a_live_series_is_none() -> None:
