@@ -69,6 +69,11 @@ class Commands(click.Group):
             ctx.exit(1)
         except KeyboardInterrupt:
             ctx.exit(130)
+        except Exception as error:
+            if not type(error).__module__.startswith("aiokafka."):
+                raise
+            click.echo(f"candlewick: Kafka failed ({error!r}). Is it up? Try again once it is", err=True)
+            ctx.exit(1)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -174,15 +179,23 @@ def models_() -> None:
 @as_json
 def publish(file: Path, as_json: bool) -> None:
     """Validate a bundle and put it on the topic."""
+    from models.bundle import load
     from streaming.models_topic import publish as publish_bundle
 
+    load(file)  # a file named like a hash must have it
     sha256, sent = _run(publish_bundle(_settings(), file.read_bytes()))
     _say({"bundle": sha256, "sent": sent}, as_json, f"{sha256} {'published' if sent else 'was there already'}")
 
 
 @models_.command()
 @click.argument("bundle")
-@click.option("--from", "from_ms", type=click.IntRange(0), help="First close it covers, UTC milliseconds.")
+@click.option(
+    "--from",
+    "from_ms",
+    type=click.IntRange(0),
+    help="First close it covers, UTC milliseconds. Default: the first bundle of a model from the end of its training, "
+    "a later one from the close after the newest candle.",
+)
 @click.option("--force", is_flag=True, help="On your own word; else only the gate activates.")
 @click.option("--reason", default="by hand", show_default=True)
 @as_json
@@ -260,7 +273,7 @@ def train(as_json: bool, **options: Any) -> None:
 def predict(
     bundle: Path, paths: tuple[Path, ...], out: Path, exchange: str, timeframe: str | None, as_json: bool
 ) -> None:
-    """Offline signals by the very code that serves."""
+    """Offline signals by the very code that serves, on all closes, those it was trained on included."""
     from streaming.live import Source
     from streaming.offline import predict_files
 

@@ -157,7 +157,7 @@ def _refuse_unknown_version(value: bytes) -> None:
 
 
 def _unknown_version(version: int) -> str:
-    return f"schema version {version} is unknown to this build (it reads {SCHEMA_VERSION}): upgrade, then replay it"
+    return f"schema version {version} is unknown to this build (it reads {SCHEMA_VERSION}): upgrade this build"
 
 
 def _row(table: SeriesTable, partition: int, key: bytes | None, candle: Candle) -> int:

@@ -6,9 +6,8 @@ Does not know: why others were withheld, or where the signals go.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -17,16 +16,15 @@ from numpy.typing import NDArray
 from models.activation import Epoch
 from models.continuity import Verdict
 from models.decode import Columns
-from models.events import SCHEMA_VERSION, DeadLetter, Direction, Message, Signal, Skill, encode
+from models.events import DeadLetter, Message
 from models.forecast import Forecast
 from models.series_table import SeriesTable
 from models.serving import ServingBundle
+from models.signal_writer import SignalWriter
 from models.window import WindowRing
 
 CAPACITY = 1_024
 """Windows gathered before the model is called: 6 MB at 64 bars of 23 features, so it stays near the cache."""
-
-_DIRECTIONS: dict[int, Direction] = {1: "long", -1: "short", 0: "flat"}
 
 
 class Request(NamedTuple):
@@ -51,7 +49,7 @@ class Served:
     """What came of a batch."""
 
     now_ms: int
-    signals: dict[int, list[Message]] = field(default_factory=dict)  # by partition, in order
+    signals: dict[int, list[Message]] = field(default_factory=lambda: defaultdict(list))  # by partition, in order
     dead_letters: list[DeadLetter] = field(default_factory=list)
     withheld: Counter[str] = field(default_factory=Counter)  # by reason
     ignored: Counter[str] = field(default_factory=Counter)  # by reason
@@ -76,7 +74,7 @@ class Pending:
         self.bundle = bundle
         self._table = table
         self._ring = ring
-        self._always_direct = always_direct
+        self._writer = SignalWriter(epoch, bundle, always_direct)
         spec = bundle.spec
         self._windows = np.empty((CAPACITY, spec.lookback_bars, len(spec.features)), np.float32)
         self._requests: list[Request] = []
@@ -108,61 +106,14 @@ class Pending:
         self._emit(request, forecast, served)
 
     def _emit(self, request: Request, forecast: Forecast, served: Served) -> None:
-        rows = request.candles.row.tolist()
-        closes = request.candles.close_time_ms.tolist()
-        keys = self._table.keys
-        partitions = self._table.partition[request.candles.row].tolist()
-        for row, partition, close, signal in zip(
-            rows, partitions, closes, self._signals(rows, request, forecast, served.now_ms), strict=True
+        candles = request.candles
+        keys = [self._table.keys[row] for row in candles.row.tolist()]
+        values = self._writer.write(keys, candles, request.volatility, forecast, served.now_ms)
+        partitions = self._table.partition[candles.row].tolist()
+        for partition, message in zip(
+            partitions, map(Message, keys, values, candles.close_time_ms.tolist()), strict=True
         ):
-            served.signals.setdefault(partition, []).append(Message(keys[row], encode(signal), close))
-
-    def _signals(self, rows: list[int], request: Request, forecast: Forecast, now_ms: int) -> map[Signal]:
-        spec, candles = self.bundle.spec, request.candles
-        series = [self._table.series[row] for row in rows]
-        exchanges, symbols, timeframes = zip(*series, strict=True)
-        proven = [self.epoch.proven if symbol in self.bundle.symbols else () for symbol in symbols]
-        return map(
-            Signal,
-            repeat(SCHEMA_VERSION),
-            exchanges,
-            symbols,
-            timeframes,
-            candles.close_time_ms.tolist(),
-            repeat(spec.horizon_bars),
-            (candles.close_time_ms + spec.horizon_bars * spec.timeframe_ms).tolist(),
-            candles.close.tolist(),
-            request.volatility.tolist(),
-            forecast.location.tolist(),
-            forecast.scale.tolist(),
-            repeat(spec.distribution.dof),
-            forecast.range_location.tolist(),
-            forecast.range_scale.tolist(),
-            forecast.ewma_scale.tolist(),
-            repeat(spec.baselines.return_dof),
-            forecast.har_location.tolist(),
-            forecast.har_scale.tolist(),
-            forecast.probability_up.tolist(),
-            forecast.expected_return_bps.tolist(),
-            forecast.expected_range_bps.tolist(),
-            forecast.interval_low.tolist(),
-            forecast.interval_high.tolist(),
-            repeat(spec.calibration.interval_coverage),
-            self._directions(forecast, proven),
-            proven,
-            repeat(self.epoch.model),
-            repeat(self.epoch.bundle),
-            repeat(self.epoch.number),
-            candles.origin.tolist(),
-            repeat(now_ms),
-        )
-
-    def _directions(self, forecast: Forecast, proven: list[tuple[Skill, ...]]) -> list[Direction]:
-        """Flat unless direction is proven for the symbol, or the owner of this process wants it shown anyway."""
-        return [
-            _DIRECTIONS[side] if self._always_direct or "direction" in shown else "flat"
-            for side, shown in zip(forecast.direction.tolist(), proven, strict=True)
-        ]
+            served.signals[partition].append(message)
 
 
 def _joined(requests: list[Request]) -> Request:

@@ -39,7 +39,7 @@ IN_FLIGHT = 2
 """Batches in the channel: one being worked on, one ready, and Kafka waits with the rest."""
 LONG_BATCH_S = 1.0
 """A batch that takes longer is followed by smaller ones: what is in flight must be done before a rebalance gives up."""
-LEAST_RECORDS = 256
+LEAST_RECORDS = 64
 
 
 class Fetched(NamedTuple):
@@ -126,8 +126,8 @@ class BatchSource(Service):
 
     def _fetched(self, records: dict[TopicPartition, list[Any]]) -> Fetched:
         flat = [record for batch in records.values() for record in batch]
-        offsets = np.fromiter((record.offset for record in flat), np.int64, len(flat))
-        partitions = [record.partition for record in flat]
+        offsets = np.array([record.offset for record in flat], np.int64)
+        partitions = [partition for (_, partition), batch in records.items() for _ in batch]
         ends = {tp.partition: batch[-1].offset + 1 for tp, batch in records.items()}
         speaks = np.ones(len(flat), np.bool_)
         first = 0

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
+from models.errors import CandlewickError
+
 # --- predict
-candles = Counter("candlewick_candles_total", "Candles of revision 0 taken, absent ones included")
+candles = Counter("candlewick_candles_total", "Valid candles of revision 0, absent and repeated ones included")
 signals = Counter("candlewick_signals_total", "Signals acknowledged by Kafka", ["model"])
 withheld = Counter("candlewick_withheld_total", "Closes that gave no signal", ["reason"])
-ignored = Counter(
-    "candlewick_ignored_total", "Records that changed nothing: duplicates, revisions, old ones", ["reason"]
-)
+ignored = Counter("candlewick_ignored_total", "Records out of the ordinary: repeats, revisions, gaps", ["reason"])
 dead_letters = Counter("candlewick_dead_letters_total", "Records that could not be used")
 late_switches = Counter("candlewick_late_switches_total", "Activations that came after a close they would have covered")
 bundles_refused = Counter("candlewick_bundles_refused_total", "Bundles that failed validation")
@@ -32,5 +32,11 @@ assigned_partitions = Gauge("candlewick_assigned_partitions", "Partitions of can
 
 def serve(port: int) -> None:
     """Offer the metrics on 127.0.0.1; port 0 leaves them off."""
-    if port:
+    if not port:
+        return
+    try:
         start_http_server(port, addr="127.0.0.1")
+    except OSError as error:
+        raise CandlewickError(
+            f"metrics cannot be served on 127.0.0.1:{port} ({error.strerror}); choose another CANDLEWICK_METRICS_PORT"
+        ) from error

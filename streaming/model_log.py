@@ -211,7 +211,8 @@ class ModelLog(Service):
         activation = accepted.activation
         spec = await self._validations[activation.bundle]
         if isinstance(spec, InvalidBundle):
-            raise spec
+            logger.error("activation of a refused bundle offset=%d bundle=%s", accepted.offset, activation.bundle[:12])
+            return
         self.timeline = with_activation(self.timeline, accepted, spec)
         self._on_epoch(activation)
         metrics.epoch.labels(activation.model).set(accepted.offset)

@@ -17,7 +17,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from models.activation import Slot, Timeline
-from models.bundle import digest, unpack
+from models.bundle import digest
 from models.bundle_log import Accepted, BundleLog, CompleteBundle, chunks
 from models.errors import CandlewickError, InvalidBundle, InvalidMessage
 from models.events import Activation, Origin, encode
@@ -98,8 +98,11 @@ async def read_models(settings: Settings) -> ModelsView:
 
 
 def _spec_of(complete: CompleteBundle) -> Spec | InvalidBundle:
+    """Judged as every replica judges it, golden output included."""
+    from models.serving import make_ready  # imports torch
+
     try:
-        return unpack(complete.blob, sha256=complete.sha256).spec
+        return make_ready(complete.blob, complete.sha256, "cpu").spec
     except InvalidBundle as refusal:
         return refusal
 
@@ -121,7 +124,7 @@ async def publish(settings: Settings, blob: bytes) -> tuple[str, bool]:
     Raises:
         InvalidBundle: it is not fit to serve, so it is not sent.
     """
-    from models.serving import make_ready  # imports torch, which looking at the topic has no need of
+    from models.serving import make_ready  # imports torch
 
     sha256 = make_ready(blob, device="cpu").sha256
     view = await read_models(settings)

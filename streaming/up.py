@@ -25,6 +25,7 @@ from streaming.topics import create_topics
 
 T = TypeVar("T")
 
+POLL_S = 0.2
 ROLES = ("predict",)
 """Every role that exists."""
 
@@ -68,8 +69,9 @@ def broker_config(settings: Settings, port: int = 0, folder: Path | None = None)
 
 
 @asynccontextmanager
-async def kafka(settings: Settings) -> AsyncIterator[Settings]:
+async def kafka(settings: Settings) -> AsyncIterator[tuple[Settings, EmbeddedKafka | None]]:
     """Settings that name a Kafka with every topic: the one that was set, else an embedded one while this lasts."""
+    broker = None
     async with AsyncExitStack() as stack:
         if settings.kafka.bootstrap_servers is None:
             broker = EmbeddedKafka(broker_config(settings))
@@ -80,7 +82,7 @@ async def kafka(settings: Settings) -> AsyncIterator[Settings]:
             settings = settings.model_copy(update={"kafka": reachable})
         async with started(new_admin(settings)) as admin:
             await create_topics(admin, settings)
-        yield settings
+        yield settings, broker
 
 
 async def _stop(broker: EmbeddedKafka, starting: asyncio.Future[EmbeddedKafka]) -> None:
@@ -96,9 +98,11 @@ async def up(settings: Settings, roles: Sequence[str] = ROLES) -> AsyncIterator[
     Raises:
         CandlewickError: whatever cannot be started, with its mend.
     """
-    async with kafka(settings) as reachable:
+    async with kafka(settings) as (reachable, broker):
         children = [_child(reachable, role) for role in roles]
         keepers = [asyncio.create_task(child.keep()) for child in children]
+        if broker:
+            keepers.append(asyncio.create_task(_watch(broker)))
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for keeper in keepers:
             keeper.add_done_callback(lambda done: _pass_on(done, failed))
@@ -106,8 +110,16 @@ async def up(settings: Settings, roles: Sequence[str] = ROLES) -> AsyncIterator[
             yield System(reachable, children, failed)
         finally:
             await asyncio.gather(*(child.stop() for child in children))
+            for keeper in keepers:
+                keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
             failed.cancel()
+
+
+async def _watch(broker: EmbeddedKafka) -> None:
+    while (why := broker.failure()) is None:  # noqa: ASYNC110 - a process has no event to wait for
+        await asyncio.sleep(POLL_S)
+    raise CandlewickError(why)
 
 
 def _pass_on(done: asyncio.Task[None], failed: asyncio.Future[None]) -> None:
@@ -121,6 +133,8 @@ def _child(settings: Settings, role: str) -> Child:
     env = os.environ | {
         "CANDLEWICK_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
         "CANDLEWICK_KAFKA__TOPIC_PREFIX": settings.kafka.topic_prefix,
+        "CANDLEWICK_KAFKA__PARTITIONS": str(settings.kafka.partitions),
+        "CANDLEWICK_KAFKA__SECURITY_PROTOCOL": settings.kafka.security_protocol,
         "CANDLEWICK_DATA_DIR": str(settings.data_dir),
         "CANDLEWICK_METRICS_PORT": str(settings.metrics_port),
         "CANDLEWICK_PREDICT__COMMIT_INTERVAL_S": str(settings.predict.commit_interval_s),

@@ -32,6 +32,16 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
 
 
+def settings_of(bootstrap: str, prefix: str, folder: Path, partitions: int = 16, **predict: Any) -> Settings:
+    """Settings of topics of a test's own."""
+    return Settings(
+        _env_file=None,  # type: ignore[call-arg]  # what a developer has in .env is none of a test's business
+        kafka=KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=prefix, partitions=partitions),
+        predict=PredictSettings(**predict),
+        data_dir=folder,
+    )
+
+
 class Worker:
     """One process of a role. Its stderr goes to a file, which says why a test failed."""
 
@@ -96,12 +106,7 @@ class System:
     def __init__(self, bootstrap: str, prefix: str, folder: Path, partitions: int = 16, **predict: Any) -> None:
         self.folder = folder
         self._predict = {"session_timeout_s": 3.0, "commit_interval_s": 0.25} | predict
-        self.settings = Settings(
-            _env_file=None,  # type: ignore[call-arg]  # what a developer has in .env is none of a test's business
-            kafka=KafkaSettings(bootstrap_servers=bootstrap, topic_prefix=prefix, partitions=partitions),
-            predict=PredictSettings(**self._predict),
-            data_dir=folder,
-        )
+        self.settings = settings_of(bootstrap, prefix, folder, partitions, **self._predict)
         self._workers: list[Worker] = []
 
     @property

@@ -16,7 +16,7 @@ laws = settings(
     derandomize=True,
     deadline=None,  # no test asserts a timing, and a loaded machine is no finding
     suppress_health_check=(HealthCheck.too_slow,),
-    max_examples=40,
+    max_examples=30,
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
 )
 

@@ -146,7 +146,7 @@ def test_reset_forgets_a_row_altogether() -> None:
     assert reason(continuity, warm_up_bars=0, lookback_bars=1) is None
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_continuity_agrees_with_the_rules_by_their_letter(seed: int) -> None:
     rng = np.random.default_rng(seed)
     histories = [random_history(rng, int(rng.choice([50, 1_700, 2_500]))) for _ in range(5)]
@@ -197,7 +197,7 @@ class Life:
 COLUMNS = ("last_slot", "start_slot", "last_absent", "absent_count")  # all that `withheld` looks at
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_rebuilt_continuity_decides_as_one_that_never_stopped(seed: int) -> None:
     rng = np.random.default_rng(seed)
     lengths = rng.choice([1_900, 3_000], 60).tolist()

@@ -1,0 +1,205 @@
+"""`candlewick run predict` as a real process: how it begins, how it ends, and that nothing is lost in between."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from models.events import decode_signal
+from models.features import WARM_UP_BARS
+from models.spec import Network
+from streaming.clients import new_admin, started
+from streaming.embedded_kafka import BrokerConfig, EmbeddedKafka
+from streaming.kafka_jars import default_cache
+from streaming.models_topic import activate, publish
+from streaming.read import read_topic
+from streaming.replay import replay
+from tests.e2e.market import market
+from tests.e2e.system import System, run, settings_of
+from tests.e2e.test_crashes import LOOKBACK, WARM_UP, at_close, serve_a_bundle
+from tests.eventually import eventually
+from tests.models.make_bundle import make_bundle
+
+pytestmark = pytest.mark.timeout(300)
+
+STOP_S = 14.0
+"""SIGTERM drains within 10 s, and the process is gone a second later; the rest is for a busy machine."""
+
+
+@pytest.fixture
+def system(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> Iterator[System]:
+    with System(kafka.bootstrap, topic_prefix, tmp_path, partitions=4) as system:
+        yield system
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[EmbeddedKafka]:
+    """A broker that the test may hurt."""
+    with EmbeddedKafka(BrokerConfig(folder=tmp_path / "kafka", cache=default_cache())) as broker:
+        yield broker
+
+
+def test_run_without_topics_ends_and_names_init(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> None:
+    system = System(kafka.bootstrap, topic_prefix, tmp_path)
+    worker = system.worker("no topics")
+    try:
+        assert worker.wait(60) == 1
+    finally:
+        worker.end()
+    assert "run `candlewick init` first" in worker.stderr
+    assert "Traceback" not in worker.stderr
+
+
+def test_run_without_kafka_ends_in_one_line_that_names_the_mend(tmp_path: Path) -> None:
+    worker = System("127.0.0.1:1", "none.", tmp_path).worker("no kafka")
+    try:
+        assert worker.wait(60) == 1
+    finally:
+        worker.end()
+    assert "Kafka cannot be reached" in worker.stderr
+    assert "Traceback" not in worker.stderr
+
+
+def test_replica_with_no_partitions_and_empty_topics_is_ready_and_takes_over(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    with System(kafka.bootstrap, topic_prefix, tmp_path, partitions=1) as system:
+        first = system.worker("first").wait_ready()
+        second = system.worker("second").wait_ready()  # one partition, two replicas: one of them has none
+        serve_a_bundle(system)
+        run(replay(system.settings, market(1, WARM_UP + 5)))
+        system.wait_committed()
+        system.assert_flawless(at_least=5)
+
+        owner, other = sorted((first, second), key=lambda w: assigned(w.stderr), reverse=True)
+        assert (assigned(owner.stderr), assigned(other.stderr)) == (1, 0)
+        assert owner.terminate() == 0
+        run(replay(system.settings, market(1, WARM_UP + 10)))
+        system.wait_committed()
+        found = system.assert_flawless(at_least=10)
+        assert found["duplicates"] == 0
+
+
+def assigned(log: str) -> int:
+    """How many partitions a worker had after its last rebalance."""
+    return int(re.findall(r"assigned partitions=(\d+)", log)[-1])
+
+
+def test_replica_that_starts_late_is_current_before_its_first_signal_in_every_timeframe(system: System) -> None:
+    minutes, fives = market(3, WARM_UP + 60), market(3, WARM_UP + 40, "5m")
+    hours = market(2, 30, "1h")  # a timeframe that no model serves
+    for table in (minutes, fives, hours):
+        run(replay(system.settings, table))
+    for table, timeframe_ms in ((minutes, 60_000), (fives, 300_000)):
+        for seed in range(4):
+            blob = make_bundle(seed, LOOKBACK, 8, model=f"default-{table.timeframe}", timeframe_ms=timeframe_ms)
+            sha256, _ = run(publish(system.settings, blob))
+            run(activate(system.settings, sha256, "test", int(table.close_time_ms[WARM_UP + 10 * seed - 5])))
+
+    system.worker("late").wait_ready()
+    system.wait_committed()
+
+    found = system.assert_flawless(at_least=3 * 55 + 3 * 35)
+    assert found["duplicates"] == 0
+    assert len(run(epochs_in(system))) == 8  # every activation has served some close
+
+
+async def epochs_in(system: System) -> set[int | None]:
+    return {decode_signal(record.value).epoch async for record in read_topic(system.settings, "signals")}
+
+
+def test_sigterm_under_traffic_drains_and_commits_so_that_a_restart_repeats_nothing(system: System) -> None:
+    table = market(20, WARM_UP + 300)
+    serve_a_bundle(system)
+    worker = system.worker("before").wait_ready()
+    run(replay(system.settings, table.until(int(table.close_time_ms[WARM_UP - 1]))))
+    system.wait_committed()
+
+    run(replay(system.settings, table, 60 * 100, report=at_close(WARM_UP + 100, lambda: worker.signal(signal.SIGTERM))))
+
+    assert worker.wait(STOP_S) == 0
+    assert run(system.lag()) > 0  # it left work to do
+    system.worker("after").wait_ready()
+    system.wait_committed()
+    found = system.assert_flawless(at_least=20 * 300)
+    assert found["duplicates"] == 0
+
+
+def test_batch_that_kafka_refuses_ends_the_process_and_is_done_again_by_the_next(system: System) -> None:
+    table = market(5, WARM_UP + 40)
+    serve_a_bundle(system)
+    worker = system.worker("refused").wait_ready()
+    run(replay(system.settings, table.until(int(table.close_time_ms[WARM_UP - 1]))))
+    system.wait_committed()
+    run(limit_signals(system, "100"))
+
+    run(replay(system.settings, table, 60 * 100))  # several batches: none behind the refused one may be committed
+
+    assert worker.wait(60) == 1
+    assert "MessageSizeTooLarge" in worker.stderr
+    run(limit_signals(system, "1048588"))
+    system.worker("mended").wait_ready()
+    system.wait_committed()
+    system.assert_flawless(at_least=5 * 40)
+
+
+async def limit_signals(system: System, max_bytes: str) -> None:
+    """Let Kafka refuse larger batches on `signals`."""
+    name = system.settings.topic("signals")
+    config = {"max.message.bytes": max_bytes, "retention.ms": "-1"}
+    async with started(new_admin(system.settings)) as admin:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, config)])
+
+
+def test_model_too_slow_for_its_traffic_is_stopped_by_the_watchdog_though_its_thread_is_busy(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    slow = make_bundle(lookback=256, network=Network(kind="lstm", hidden=512, layers=2))
+    with System(kafka.bootstrap, topic_prefix, tmp_path, partitions=1, stall_timeout_s=2.0, device="cpu") as system:
+        sha256, _ = run(publish(system.settings, slow))
+        run(activate(system.settings, sha256, "test", 0))
+        run(replay(system.settings, market(10, WARM_UP_BARS + 256 + 400)))
+
+        worker = system.worker("slow")
+
+        assert worker.wait(90) == 1
+        assert "no progress for 2 s" in worker.stderr
+
+
+def test_broker_gone_for_good_ends_a_busy_replica_and_lets_an_idle_one_stop(
+    own_broker: EmbeddedKafka, tmp_path: Path
+) -> None:
+    impatient = {"fence_timeout_s": 3.0, "kafka_timeout_s": 3.0}
+    with System(own_broker.bootstrap, "candlewick.", tmp_path, partitions=2, **impatient) as system:
+        serve_a_bundle(system)
+        busy = system.worker("busy").wait_ready()
+        elsewhere = System(own_broker.bootstrap, "idle.", tmp_path)
+        with elsewhere:
+            idle = elsewhere.worker("idle").wait_ready()
+            table = market(2, WARM_UP + 2_000)
+
+            async def trade() -> None:
+                going = asyncio.create_task(replay(system.settings, table, 60 * 50))
+                await asyncio.to_thread(lambda: eventually(lambda: run(system.ends("candles"))[0] > 200))
+                await asyncio.to_thread(own_broker.kill)
+                going.cancel()
+                await asyncio.gather(going, return_exceptions=True)
+
+            run(trade())
+
+            assert busy.wait(60) == 1
+            assert idle.terminate(STOP_S) in (0, 1)  # the group could not be told, nothing was left undone
+
+
+def test_settings_of_a_system_reach_its_processes(tmp_path: Path) -> None:
+    system = System("127.0.0.1:1", "seen.", tmp_path, partitions=3, stall_timeout_s=7.0)
+    shown = system.lines("settings")[0]
+    wanted = settings_of("127.0.0.1:1", "seen.", tmp_path, 3, session_timeout_s=3.0, commit_interval_s=0.25,
+                         stall_timeout_s=7.0)  # fmt: skip
+    assert shown == wanted.model_dump(mode="json")
