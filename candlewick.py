@@ -25,6 +25,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object,
 
 
 def _settings() -> Settings:
+    from dotenv import dotenv_values
     from pydantic import ValidationError
 
     from streaming.logs import set_up
@@ -35,7 +36,7 @@ def _settings() -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"{'__'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         raise CandlewickError(f"settings are wrong: {wrong}. `candlewick settings` lists them all") from None
-    if unknown := Settings.misspelt(os.environ):
+    if unknown := Settings.misspelt([*os.environ, *dotenv_values(".env")]):
         raise CandlewickError(f"no setting is called {', '.join(unknown)}; `candlewick settings` lists them all")
     set_up(settings.log_level)
     return settings

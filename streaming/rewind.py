@@ -38,6 +38,7 @@ def plan(committed: int | None, metadata: str | None, beginning: int, end: int) 
             f"the group committed offset {committed}, the log ends at {end}: was the topic deleted and made again? "
             "Then reset the group: kafka-consumer-groups.sh --reset-offsets --to-earliest --group GROUP --execute"
         )
-    rewind = int(metadata.removeprefix(_TAG)) if metadata and metadata.startswith(_TAG) else beginning
+    known = (metadata or "").removeprefix(_TAG)
+    rewind = int(known) if known.isdecimal() else beginning  # not of our making: rebuild from all there is
     resume = max(committed, beginning)
     return Resume(min(max(rewind, beginning), resume), resume)

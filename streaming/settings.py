@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         env_file=".env",
         env_ignore_empty=True,
         frozen=True,
-        extra="forbid",
+        extra="ignore",  # a `.env` serves others too; `misspelt` finds the names meant for us
     )
 
     kafka: KafkaSettings = KafkaSettings()

@@ -6,9 +6,12 @@ Enters: command lines. Leaves: running processes, or an error once one cannot be
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import os
 import random
+import signal
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -23,6 +26,8 @@ FIRST_DELAY_S, MAX_DELAY_S = 0.5, 30.0
 STOP_TIMEOUT_S = 12.0
 """SIGTERM drains within 10 s; what is still there after a little more is killed."""
 LOG_BYTES = 10 << 20
+LINE_BYTES = 64 << 10
+POLL_S = 0.02
 
 
 class Restarts:
@@ -50,7 +55,7 @@ class Child:
         self._env = dict(env)
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
-        self._stopping = False
+        self._stop = asyncio.Event()
         self.ready = asyncio.Event()  # it said {"ready": ...} on its stdout
         self.restarts = 0
 
@@ -66,9 +71,9 @@ class Child:
             CandlewickError: it ended more often than it may; the message holds the end of its log.
         """
         allowed = Restarts()
-        while not self._stopping:
+        while not self._stop.is_set():
             code = await self._run_once()
-            if self._stopping:
+            if self._stop.is_set():
                 return
             delay_s = allowed.next_delay_s(time.monotonic())
             if delay_s is None:
@@ -79,7 +84,8 @@ class Child:
             self.restarts += 1
             delay_s *= random.uniform(0.8, 1.2)
             logger.warning("restarting child=%s code=%s in_s=%.1f log=%s", self.name, code, delay_s, self._log)
-            await asyncio.sleep(delay_s)
+            with contextlib.suppress(TimeoutError):  # a stop need not wait for the delay to pass
+                await asyncio.wait_for(self._stop.wait(), delay_s)
 
     async def _run_once(self) -> int:
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -95,34 +101,58 @@ class Child:
                 stderr=log,
                 start_new_session=True,
             )
-        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
-        async for line in self._process.stdout:
-            if _says_ready(line):
-                self.ready.set()
-        code = await self._process.wait()
+        listening = asyncio.create_task(self._listen(self._process))
+        if self._stop.is_set():  # it was asked for while the process began
+            self._process.terminate()
+        code = await _exit_code(self._process)
+        _kill_group(self._process.pid)
+        await listening
         self.ready.clear()
         return code
 
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        begun = b""
+        while data := await process.stdout.read(LINE_BYTES):
+            *lines, begun = (begun + data).split(b"\n")
+            begun = begun[-LINE_BYTES:]
+            if any(map(_says_ready, lines)):
+                self.ready.set()
+
     async def stop(self) -> None:
         """Ask it to end, wait, then make it."""
-        self._stopping = True
+        self._stop.set()
         process = self._process
         if process is None or process.returncode is not None:
             return
         process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+            await asyncio.wait_for(_exit_code(process), STOP_TIMEOUT_S)
         except TimeoutError:
             logger.warning("killed child=%s pid=%d it did not end in %g s", self.name, process.pid, STOP_TIMEOUT_S)
             process.kill()
-            await process.wait()
+            await _exit_code(process)
 
     def _log_end(self) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-12:])
 
 
+async def _exit_code(process: asyncio.subprocess.Process) -> int:
+    """Wait for the process itself; asyncio's own `wait` waits for its pipes too, which a child of it may hold open."""
+    while process.returncode is None:  # noqa: ASYNC110 - asyncio sets no event when the process alone has ended
+        await asyncio.sleep(POLL_S)
+    return process.returncode
+
+
+def _kill_group(pid: int) -> None:
+    """End what a dead process left behind: it leads a session of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
 def _says_ready(line: bytes) -> bool:
     try:
-        return "ready" in json.loads(line)
+        said = json.loads(line)
     except ValueError:
         return False
+    return isinstance(said, dict) and "ready" in said

@@ -17,10 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
 from streaming.audit import FAULTS
 from streaming.clients import new_admin, new_reader, started
 from streaming.settings import KafkaSettings, PredictSettings, Settings
-from streaming.topics import init_topics, topic_partitions
+from streaming.topics import TOPICS, init_topics, topic_partitions
 from tests.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +42,18 @@ def settings_of(bootstrap: str, prefix: str, folder: Path, partitions: int = 16,
         predict=PredictSettings(**predict),
         data_dir=folder,
     )
+
+
+async def alter_topic(settings: Settings, name: str, changes: dict[str, str]) -> None:
+    """Make a topic's configuration ours but for these changes, and wait until brokers go by it."""
+    config = next(topic.config for topic in TOPICS if topic.name == name) | changes
+    resource = (ConfigResourceType.TOPIC, settings.topic(name))
+    async with asyncio.timeout(20), started(new_admin(settings)) as admin:
+        await admin.alter_configs([ConfigResource(*resource, config)])  # the whole of it: what is not named is reset
+        actual: dict[str, str] = {}
+        while not actual.items() >= config.items():
+            (response,) = await admin.describe_configs([ConfigResource(*resource)])
+            actual = {entry[0]: entry[1] for entry in response.resources[0][4]}
 
 
 class Worker:

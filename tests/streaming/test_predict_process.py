@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from models.events import decode_signal
 from models.features import WARM_UP_BARS
 from models.spec import Network
-from streaming.clients import new_admin, started
 from streaming.embedded_kafka import BrokerConfig, EmbeddedKafka
 from streaming.kafka_jars import default_cache
 from streaming.models_topic import activate, publish
 from streaming.read import read_topic
 from streaming.replay import replay
 from tests.e2e.market import market
-from tests.e2e.system import System, run, settings_of
+from tests.e2e.system import System, alter_topic, run, settings_of
 from tests.e2e.test_crashes import LOOKBACK, WARM_UP, at_close, serve_a_bundle
 from tests.eventually import eventually
 from tests.models.make_bundle import make_bundle
@@ -137,24 +134,16 @@ def test_batch_that_kafka_refuses_ends_the_process_and_is_done_again_by_the_next
     worker = system.worker("refused").wait_ready()
     run(replay(system.settings, table.until(int(table.close_time_ms[WARM_UP - 1]))))
     system.wait_committed()
-    run(limit_signals(system, "100"))
+    run(alter_topic(system.settings, "signals", {"max.message.bytes": "100"}))
 
     run(replay(system.settings, table, 60 * 100))  # several batches: none behind the refused one may be committed
 
     assert worker.wait(60) == 1
     assert "MessageSizeTooLarge" in worker.stderr
-    run(limit_signals(system, "1048588"))
+    run(alter_topic(system.settings, "signals", {"max.message.bytes": "1048588"}))
     system.worker("mended").wait_ready()
     system.wait_committed()
     system.assert_flawless(at_least=5 * 40)
-
-
-async def limit_signals(system: System, max_bytes: str) -> None:
-    """Let Kafka refuse larger batches on `signals`."""
-    name = system.settings.topic("signals")
-    config = {"max.message.bytes": max_bytes, "retention.ms": "-1"}
-    async with started(new_admin(system.settings)) as admin:
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, config)])
 
 
 def test_model_too_slow_for_its_traffic_is_stopped_by_the_watchdog_though_its_thread_is_busy(
@@ -175,26 +164,23 @@ def test_model_too_slow_for_its_traffic_is_stopped_by_the_watchdog_though_its_th
 def test_broker_gone_for_good_ends_a_busy_replica_and_lets_an_idle_one_stop(
     own_broker: EmbeddedKafka, tmp_path: Path
 ) -> None:
-    impatient = {"fence_timeout_s": 3.0, "kafka_timeout_s": 3.0}
-    with System(own_broker.bootstrap, "candlewick.", tmp_path, partitions=2, **impatient) as system:
-        serve_a_bundle(system)
-        busy = system.worker("busy").wait_ready()
-        elsewhere = System(own_broker.bootstrap, "idle.", tmp_path)
-        with elsewhere:
-            idle = elsewhere.worker("idle").wait_ready()
-            table = market(2, WARM_UP + 2_000)
+    impatient = {"fence_timeout_s": 3.0, "kafka_timeout_s": 3.0, "device": "cpu"}
+    with (
+        System(own_broker.bootstrap, "busy.", tmp_path, partitions=2, **impatient) as system,
+        System(own_broker.bootstrap, "idle.", tmp_path) as elsewhere,
+    ):
+        sha256, _ = run(publish(system.settings, make_bundle(hidden=256)))
+        run(activate(system.settings, sha256, "test", 0))
+        busy, idle = system.worker("busy").wait_ready(), elsewhere.worker("idle").wait_ready()
+        run(replay(system.settings, market(20, WARM_UP + 1_000)))
+        eventually(lambda: sum(run(system.ends("signals")).values()) > 0)
+        assert run(system.lag()) > 0
 
-            async def trade() -> None:
-                going = asyncio.create_task(replay(system.settings, table, 60 * 50))
-                await asyncio.to_thread(lambda: eventually(lambda: run(system.ends("candles"))[0] > 200))
-                await asyncio.to_thread(own_broker.kill)
-                going.cancel()
-                await asyncio.gather(going, return_exceptions=True)
+        own_broker.kill()
 
-            run(trade())
-
-            assert busy.wait(60) == 1
-            assert idle.terminate(STOP_S) in (0, 1)  # the group could not be told, nothing was left undone
+        assert busy.wait(60) == 1
+        assert idle.code is None  # nothing of it is in doubt: it waits for Kafka
+        assert idle.terminate(STOP_S) == 0
 
 
 def test_settings_of_a_system_reach_its_processes(tmp_path: Path) -> None:

@@ -194,3 +194,57 @@ def test_log_of_a_child_that_grew_too_large_is_put_aside_at_a_restart(
 
     within_deadline(scenario())
     assert (tmp_path / "logs" / "tiny.log.1").read_text() == "more than ten bytes\n"
+
+
+def test_child_whose_own_child_outlives_it_is_started_again_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        kept = child(tmp_path, """sleep 60 & echo $! >> "$FOLDER/orphans"; echo '{"ready": []}'; wait""")
+        keeper = asyncio.create_task(kept.keep())
+        await kept.ready.wait()
+        assert kept.pid is not None
+        os.kill(kept.pid, signal.SIGKILL)
+        await comes_true(lambda: kept.restarts == 1 and kept.ready.is_set())
+        await kept.stop()
+        await keeper
+        orphans = (tmp_path / "orphans").read_text().split()
+        assert len(orphans) == 2
+        await comes_true(lambda: not any(is_running(int(pid)) for pid in orphans))
+
+    within_deadline(scenario())
+
+
+def test_child_that_is_stopped_as_it_begins_ends(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        kept = child(tmp_path, "exec sleep 60")
+        keeper = asyncio.create_task(kept.keep())
+        await asyncio.sleep(0)  # it has begun to begin
+        await kept.stop()
+        await keeper
+
+    within_deadline(scenario())
+
+
+def test_child_that_is_stopped_between_tries_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "FIRST_DELAY_S", MAX_DELAY_S)
+
+    async def scenario() -> None:
+        kept = child(tmp_path, "exit 1")
+        keeper = asyncio.create_task(kept.keep())
+        await comes_true(lambda: kept.restarts == 1)
+        await kept.stop()
+        await asyncio.wait_for(keeper, MAX_DELAY_S / 2)
+
+    within_deadline(scenario())
+
+
+@pytest.mark.parametrize("noise", ["echo 5", "echo '\"already\"'", "head -c 300000 /dev/zero | tr '\\0' x; echo"])
+def test_child_that_says_something_odd_before_it_is_ready_is_kept(noise: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        kept = child(tmp_path, f"""{noise}; echo '{{"ready": []}}'; exec sleep 60""")
+        keeper = asyncio.create_task(kept.keep())
+        await asyncio.wait([keeper, asyncio.create_task(kept.ready.wait())], return_when=asyncio.FIRST_COMPLETED)
+        assert kept.ready.is_set()
+        await kept.stop()
+        await keeper
+
+    within_deadline(scenario())

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import pytest
 from aiokafka.admin import NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from models.errors import CandlewickError
 from streaming.clients import new_admin, started
@@ -19,7 +18,7 @@ from streaming.read import read_topic
 from streaming.settings import Settings
 from streaming.tail import newest_closes
 from streaming.topics import TOPICS, check_topics, init_topics
-from tests.e2e.system import settings_of
+from tests.e2e.system import alter_topic, settings_of
 from tests.eventually import eventually
 
 T = TypeVar("T")
@@ -32,11 +31,6 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 @pytest.fixture
 def settings(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> Settings:
     return settings_of(kafka.bootstrap, topic_prefix, tmp_path, partitions=3)
-
-
-async def alter(settings: Settings, topic: str, key: str, value: str) -> None:
-    async with started(new_admin(settings)) as admin:
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, settings.topic(topic), {key: value})])
 
 
 def test_init_with_some_topics_there_creates_the_others(settings: Settings) -> None:
@@ -57,7 +51,7 @@ def test_init_with_some_topics_there_creates_the_others(settings: Settings) -> N
 
 def test_init_cluster_with_other_retention_is_refused_by_topic_and_mend(settings: Settings) -> None:
     run(init_topics(settings))
-    run(alter(settings, "signals", "retention.ms", "604800000"))
+    run(alter_topic(settings, "signals", {"retention.ms": "604800000"}))
 
     with pytest.raises(CandlewickError) as refusal:
         run(init_topics(settings))
