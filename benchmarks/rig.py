@@ -171,7 +171,7 @@ async def rig(workload: Workload, backlog: int) -> AsyncIterator[Rig]:
     with tempfile.TemporaryDirectory(prefix="candlewick-bench-") as folder:
         settings = Settings(data_dir=Path(folder))
         own = settings.kafka.model_copy(update={"bootstrap_servers": None, "partitions": PARTITIONS})
-        async with kafka(settings.model_copy(update={"kafka": own})) as reachable:
+        async with kafka(settings.model_copy(update={"kafka": own})) as (reachable, _broker):
             sha256, _ = await publish(reachable, workload.bundle())
             await activate(reachable, sha256, "benchmark", 0)
             async with started(new_producer(reachable, linger_ms=0)) as producer:

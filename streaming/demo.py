@@ -154,7 +154,7 @@ async def _steps(tour: Tour, speed: float | None) -> dict[str, Any]:
 async def _trained(tour: Tour, which: str, until_days: int) -> Path:
     """A bundle from the candles up to a day; meanwhile the replay stands still."""
     tour.chapter(f"training the {which} bundle on days 1 to {until_days}; the replay stands still")
-    tour.scene.training = (0, EPOCHS, "")
+    tour.scene.training = (0, EPOCHS, "reading candles")
 
     def report(progress: dict[str, Any]) -> None:
         text = f"epoch {progress['epoch']} of {progress['of']}, {progress['eta_s']:.0f} s left"
@@ -249,7 +249,7 @@ Counted again from the topics: {summary["signals_missing"]} missing or wrong, {s
 Withheld on purpose: {withheld or "none"}.
 Two bundles served; every signal names the one that made it.
 
-What it is good for: the range of the next 3 minutes, on {skill["scored"]:,} signals. Its CRPS is \
+What it is good for: the range of the next 3 minutes. On {skill["scored"]:,} signals its CRPS was
 {skill["range_crps_vs_har"]} of a HAR model's and {skill["range_crps_vs_vol60"]} of a constant's (below 1 is better).
 The 80 % interval of the range held {skill["range_coverage80"]:.1%} of the time, that of the price \
 {skill["return_coverage80"]:.1%}.

@@ -38,7 +38,8 @@ def plan(committed: int | None, metadata: str | None, beginning: int, end: int) 
             f"the group committed offset {committed}, the log ends at {end}: was the topic deleted and made again? "
             "Then reset the group: kafka-consumer-groups.sh --reset-offsets --to-earliest --group GROUP --execute"
         )
-    known = (metadata or "").removeprefix(_TAG)
-    rewind = int(known) if known.isdecimal() else beginning  # not of our making: rebuild from all there is
+    tag, _, known = (metadata or "").partition("=")
+    ours = f"{tag}=" == _TAG and known.isdecimal()
+    rewind = int(known) if ours else beginning  # of another's making: rebuild from all there is
     resume = max(committed, beginning)
     return Resume(min(max(rewind, beginning), resume), resume)

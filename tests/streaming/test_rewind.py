@@ -20,7 +20,7 @@ def test_plan_without_a_commit_begins_where_the_log_does(committed: int | None) 
     assert plan(committed, None, beginning=7, end=2_000) == Resume(7, 7)
 
 
-@pytest.mark.parametrize("note", [None, "", "a tool wrote this"])
+@pytest.mark.parametrize("note", [None, "", "a tool wrote this", "rewind=junk", "400"])
 def test_plan_without_our_note_rebuilds_from_the_beginning(note: str | None) -> None:
     assert plan(1_000, note, beginning=7, end=2_000) == Resume(7, 1_000)
 
