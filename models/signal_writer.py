@@ -10,9 +10,8 @@ positive, which JSON allows. The price at the close alone is written with all it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import repeat
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from models.series import parse_key
 from models.serving import ServingBundle
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 NUMBERS = (
     "location", "scale", "range_location", "range_scale", "har_location", "har_scale", "probability_up",
@@ -51,13 +51,6 @@ _FOURS = _table(f"{i:04}" for i in range(10_000))
 _EXPONENTS = _table(f"e{i:+03}" if abs(i) < 100 else "e+00" for i in range(-_ZERO, _ZERO))
 
 
-class _Head(NamedTuple):
-    """What a series always says under one epoch."""
-
-    text: bytes
-    shows_direction: bool
-
-
 class SignalWriter:
     """Writes the signals of one epoch."""
 
@@ -65,7 +58,8 @@ class SignalWriter:
         self._epoch = epoch
         self._bundle = bundle
         self._always_direct = always_direct
-        self._heads: dict[bytes, _Head] = {}
+        self._heads = _Kept(self._head)  # by key
+        self._shown = _Kept(self._shows_direction)
         names = [f'"{name}":' for name in ("volatility", *NUMBERS)]
         blank = "," + ",".join(name + WIDTH * " " for name in names) + "}"
         self._blank = np.frombuffer(blank.encode(), np.uint8)
@@ -79,16 +73,15 @@ class SignalWriter:
         Raises:
             ValueError: a number is NaN.
         """
-        heads = [self._heads.get(key) or self._head(key) for key in keys]
+        heads = map(self._heads.__getitem__, keys)
+        middles = self._middles(keys, candles, forecast, now_ms)
         closes = encode(candles.close.tolist())[1:-1].split(b",")
-        middles = self._middles(heads, candles, forecast, now_ms)
         tails = self._tails(volatility, forecast)
-        return [b"".join(pieces) for pieces in zip([head.text for head in heads], middles, closes, tails, strict=True)]
+        return list(map(b"".join, zip(heads, middles, closes, tails, strict=True)))
 
-    def _head(self, key: bytes) -> _Head:
+    def _head(self, key: bytes) -> bytes:
         exchange, symbol, timeframe = parse_key(key)
         spec = self._bundle.spec
-        proven: tuple[Skill, ...] = self._epoch.proven if symbol in self._bundle.symbols else ()
         fields = {
             "v": SCHEMA_VERSION,
             "exchange": exchange,
@@ -99,48 +92,65 @@ class SignalWriter:
             "ewma_scale": spec.baselines.return_scale,
             "ewma_dof": spec.baselines.return_dof,
             "interval_coverage": spec.calibration.interval_coverage,
-            "proven": proven,
+            "proven": self._proven(symbol),
             "model": self._epoch.model,
             "bundle": self._epoch.bundle,
             "epoch": self._epoch.number,
         }
-        head = _Head(encode(fields)[:-1] + b",", self._always_direct or "direction" in proven)
-        self._heads[key] = head
-        return head
+        return encode(fields)[:-1] + b","
 
-    def _middles(self, heads: list[_Head], candles: Columns, forecast: Forecast, now_ms: int) -> list[bytes]:
-        """Times, origin and direction. Direction is flat unless it is proven, or wanted anyway."""
+    def _proven(self, symbol: str) -> tuple[Skill, ...]:
+        return self._epoch.proven if symbol in self._bundle.symbols else ()
+
+    def _middles(self, keys: list[bytes], candles: Columns, forecast: Forecast, now_ms: int) -> Iterator[bytes]:
+        """Times, origin and direction, up to the price at the close."""
         spec = self._bundle.spec
-        ahead_ms = spec.horizon_bars * spec.timeframe_ms
-        known: dict[tuple[int, str, int], bytes] = {}
 
-        def middle(close_time_ms: int, origin: str, side: int) -> bytes:
-            text = known.get((close_time_ms, origin, side))
-            if text is None:
-                fields = {
-                    "close_time_ms": close_time_ms,
-                    "target_time_ms": close_time_ms + ahead_ms,
-                    "direction": _DIRECTIONS[side],
-                    "origin": origin,
-                    "predicted_at_ms": now_ms,
-                }
-                text = known[close_time_ms, origin, side] = encode(fields)[1:-1] + b',"close":'
-            return text
+        def middle(of: tuple[int, str, int]) -> bytes:
+            close_time_ms, origin, side = of
+            fields = {
+                "close_time_ms": close_time_ms,
+                "target_time_ms": close_time_ms + spec.horizon_bars * spec.timeframe_ms,
+                "direction": _DIRECTIONS[side],
+                "origin": origin,
+                "predicted_at_ms": now_ms,
+            }
+            return encode(fields)[1:-1] + b',"close":'
 
-        sides = repeat(0)
-        if any(head.shows_direction for head in heads):
-            shown = np.array([head.shows_direction for head in heads])
-            sides = iter((forecast.direction * shown).tolist())
-        return list(map(middle, candles.close_time_ms.tolist(), candles.origin.tolist(), sides))
+        sides = self._sides(keys, forecast.direction)
+        of_each = zip(candles.close_time_ms.tolist(), candles.origin.tolist(), sides, strict=True)
+        return map(_Kept(middle).__getitem__, of_each)
+
+    def _sides(self, keys: list[bytes], direction: NDArray[np.int8]) -> list[int]:
+        """Flat unless direction is proven for the symbol, or the owner of this process wants it shown anyway."""
+        if "direction" not in self._epoch.proven and not self._always_direct:
+            return [0] * len(keys)
+        sides: list[int] = (direction * np.array([self._shown[key] for key in keys])).tolist()
+        return sides
+
+    def _shows_direction(self, key: bytes) -> bool:
+        return self._always_direct or "direction" in self._proven(parse_key(key).symbol)
 
     def _tails(self, volatility: Floats, forecast: Forecast) -> list[bytes]:
         """All the other numbers."""
         numbers = np.array([volatility, *(getattr(forecast, name) for name in NUMBERS)])  # (12, n)
-        page = np.tile(self._blank, (numbers.shape[1], 1))  # (n, W)
+        page = np.empty((numbers.shape[1], len(self._blank)), np.uint8)  # (n, W)
+        page[:] = self._blank
         for place, cells in zip(self._places, written(numbers), strict=True):
             page[:, place : place + WIDTH] = cells
-        text, width = page.tobytes(), len(self._blank)
-        return [text[start : start + width] for start in range(0, len(text), width)]
+        tails: list[bytes] = page.view(f"S{page.shape[1]}")[:, 0].tolist()
+        return tails
+
+
+class _Kept(dict[Any, T]):
+    """Values, each made when it is first asked for."""
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+
+    def __missing__(self, of: Any) -> T:
+        value = self[of] = self._make(of)
+        return value
 
 
 def written(numbers: Floats) -> NDArray[np.uint8]:

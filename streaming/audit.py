@@ -62,6 +62,7 @@ class Audit:
     wrong: int = 0  # records whose values differ from the recomputed ones; checked only when recomputed
     wrong_bundle: int = 0  # records that name another bundle or epoch than the one that covers their close
     unexpected: int = 0  # records where nothing was due
+    unreadable: int = 0  # records that are no signals; a number that is not finite makes one
     poison: int = 0  # records of `candles` that can never be used
     unburied: int = 0  # of these, without a dead letter
     buried_alive: int = 0  # dead letters of records that are good
@@ -85,13 +86,13 @@ class Audit:
         return asdict(self)
 
 
-FAULTS = ("missing", "wrong", "wrong_bundle", "unexpected", "unburied", "buried_alive")
+FAULTS = ("missing", "wrong", "wrong_bundle", "unexpected", "unreadable", "unburied", "buried_alive")
 
 
 async def audit(settings: Settings, recompute: bool = True) -> Audit:
     """Read the topics to their ends and compare."""
     result = Audit()
-    signals = [each async for each in _signals(settings)]  # before the candles, which may go on coming
+    signals = await _signals(settings, result)  # before the candles, which may go on coming
     buried = await _buried(settings)
     candles = await read_candle_log(settings)
     view = await read_models(settings)
@@ -125,10 +126,15 @@ def _epochs(view: ModelsView, fit: Container[str]) -> dict[str, list[Epoch]]:
     return epochs
 
 
-async def _signals(settings: Settings) -> Any:
+async def _signals(settings: Settings, result: Audit) -> list[tuple[Line, Signal]]:
+    signals = []
     async for records in read_batches(settings, "signals"):
         for record in records:
-            yield Line(record.partition, record.key), decode_signal(record.value)
+            try:
+                signals.append((Line(record.partition, record.key), decode_signal(record.value or b"")))
+            except (ValueError, RecursionError):
+                result.unreadable += 1
+    return signals
 
 
 async def _buried(settings: Settings) -> set[Place]:

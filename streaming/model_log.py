@@ -211,7 +211,7 @@ class ModelLog(Service):
         activation = accepted.activation
         spec = await self._validations[activation.bundle]
         if isinstance(spec, InvalidBundle):
-            logger.error("activation of a refused bundle offset=%d bundle=%s", accepted.offset, activation.bundle[:12])
+            logger.error("refused at=%s[0]@%d reason=%s", self._tp.topic, accepted.offset, spec)  # counted when judged
             return
         self.timeline = with_activation(self.timeline, accepted, spec)
         self._on_epoch(activation)

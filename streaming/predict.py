@@ -24,7 +24,7 @@ from streaming import metrics
 from streaming.batches import BatchSource, Fetched
 from streaming.channel import BatchChannel
 from streaming.clients import close_all, new_producer, start
-from streaming.garbage import look_seldom
+from streaming.memory import settle
 from streaming.model_log import ModelLog
 from streaming.packing import Ack, acknowledged, send_packed
 from streaming.settings import Settings
@@ -62,7 +62,7 @@ class Predict(Service):
         self._clients.append(self._producer)
         await self.add_runtime_dependency(self.models)
         await self.models.started_at_end.wait()
-        look_seldom()
+        settle()
         await self.add_runtime_dependency(self.source)
 
     async def on_stop(self) -> None:

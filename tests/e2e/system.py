@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -24,6 +25,8 @@ from streaming.clients import new_admin, new_reader, started
 from streaming.settings import KafkaSettings, PredictSettings, Settings
 from streaming.topics import TOPICS, init_topics, topic_partitions
 from tests.eventually import eventually
+
+logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
@@ -192,6 +195,7 @@ class System:
     def assert_flawless(self, at_least: int, timeout_s: float = 150) -> dict[str, Any]:
         """The audit finds at least so many signals due, every one of them there, and every record of them right."""
         found = self.audit(timeout_s)
+        logger.info("audit %s", {name: count for name, count in found.items() if count})
         assert {fault: found[fault] for fault in FAULTS} == dict.fromkeys(FAULTS, 0), found
         assert found["expected"] >= at_least, found
         assert found["signals"] == found["expected"], found

@@ -102,9 +102,7 @@ def test_replay_resumes_after_the_tail_and_declares_gaps_absent(
     ]  # fmt: skip
 
 
-def test_models_are_published_once_activated_by_default_and_rolled_back(
-    candlewick: Candlewick, tmp_path: Path
-) -> None:
+def test_models_are_published_once_activated_by_default_and_rolled_back(candlewick: Candlewick, tmp_path: Path) -> None:
     said(candlewick("init", "--json"))
     files = [tmp_path / name for name in ("one", "two")]
     for seed, file in enumerate(files):

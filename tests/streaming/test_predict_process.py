@@ -128,22 +128,48 @@ def test_sigterm_under_traffic_drains_and_commits_so_that_a_restart_repeats_noth
     assert found["duplicates"] == 0
 
 
-def test_batch_that_kafka_refuses_ends_the_process_and_is_done_again_by_the_next(system: System) -> None:
-    table = market(5, WARM_UP + 40)
+def test_replicas_that_come_and_go_in_quick_succession_lose_and_bend_nothing(system: System) -> None:
+    table = market(20, WARM_UP + 300)
     serve_a_bundle(system)
-    worker = system.worker("refused").wait_ready()
+    base = system.worker("base").wait_ready()
     run(replay(system.settings, table.until(int(table.close_time_ms[WARM_UP - 1]))))
     system.wait_committed()
-    run(alter_topic(system.settings, "signals", {"max.message.bytes": "100"}))
+    others = [system.worker("second"), system.worker("third")]
+    for other in others:
+        other.wait_ready()
 
-    run(replay(system.settings, table, 60 * 100))  # several batches: none behind the refused one may be committed
+    def upheaval() -> None:
+        others[0].kill()
+        base.signal(signal.SIGTERM)
+        others.append(system.worker("fourth"))
+
+    run(replay(system.settings, table, 60 * 25, report=at_close(WARM_UP + 60, upheaval)))
+
+    assert base.wait(STOP_S) == 0
+    others[2].wait_ready()
+    system.wait_committed()
+    assert [other.code for other in others[1:]] == [None, None]
+    system.assert_flawless(at_least=20 * 300)
+
+
+def test_batch_that_kafka_refuses_ends_the_process_and_is_done_again_by_the_next(system: System) -> None:
+    table = market(20, WARM_UP + 80)
+    sha256, _ = run(publish(system.settings, make_bundle(lookback=LOOKBACK, hidden=512)))  # slow: more batches queue up
+    run(activate(system.settings, sha256, "test", 0))
+    worker = system.worker("refused", CANDLEWICK_PREDICT__DEVICE="cpu").wait_ready()
+    run(replay(system.settings, table.until(int(table.close_time_ms[WARM_UP - 1]))))
+    system.wait_committed()
+    run(alter_topic(system.settings, "signals", {"max.message.bytes": "15000"}))  # ten signals or so
+
+    run(replay(system.settings, table.until(int(table.close_time_ms[WARM_UP + 39]))))  # one batch, too large
+    run(replay(system.settings, table, 60 * 50))  # small ones: were they committed, they would cover the large one
 
     assert worker.wait(60) == 1
     assert "MessageSizeTooLarge" in worker.stderr
     run(alter_topic(system.settings, "signals", {"max.message.bytes": "1048588"}))
     system.worker("mended").wait_ready()
     system.wait_committed()
-    system.assert_flawless(at_least=5 * 40)
+    system.assert_flawless(at_least=20 * 80)
 
 
 def test_model_too_slow_for_its_traffic_is_stopped_by_the_watchdog_though_its_thread_is_busy(
@@ -189,3 +215,20 @@ def test_settings_of_a_system_reach_its_processes(tmp_path: Path) -> None:
     wanted = settings_of("127.0.0.1:1", "seen.", tmp_path, 3, session_timeout_s=3.0, commit_interval_s=0.25,
                          stall_timeout_s=7.0)  # fmt: skip
     assert shown == wanted.model_dump(mode="json")
+
+
+def test_signals_of_a_topic_are_listed_once_each_in_order_of_their_closes(system: System) -> None:
+    table = market(3, WARM_UP + 4)
+    serve_a_bundle(system)
+    run(replay(system.settings, table))
+    worker = system.worker("worker").wait_ready()
+    system.wait_committed()
+    assert worker.terminate() == 0
+
+    everything = system.lines("signals", "--last", "0")
+    assert [line["close_time_ms"] for line in everything] == sorted(3 * table.close_time_ms[WARM_UP:].tolist())
+    assert {line["symbol"] for line in everything} == set(table.symbols)
+    one = system.lines("signals", "--symbol", "S001/USDT", "--last", "2")
+    assert [(line["symbol"], line["close_time_ms"]) for line in one] == [
+        ("S001/USDT", close_ms) for close_ms in table.close_time_ms[-2:].tolist()
+    ]

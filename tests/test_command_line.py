@@ -1,0 +1,68 @@
+"""The command line as a process: what it imports, what it shows, what it hides."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "faust", "mode", "aiokafka", "scipy", "numpy", "msgspec", "pydantic", "prometheus_client", "rich")
+
+
+def python(tmp_path: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run Python away from any `.env`, with no setting but these."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CANDLEWICK_")}
+    root = str(Path(__file__).parents[1])
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        env=clean | {"PYTHONPATH": root} | env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["models", "activate", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from candlewick import main; main(sys.argv[1:], standalone_mode=False); "
+        f"print('IMPORTED', sorted(set({HEAVY}) & set(sys.modules)))"
+    )
+    done = python(tmp_path, "-c", code, *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "IMPORTED []"
+
+
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_settings_never_show_a_secret(option: list[str], tmp_path: Path) -> None:
+    secret = "correct-horse-battery"
+    done = python(
+        tmp_path, "-m", "candlewick", "settings", *option,
+        CANDLEWICK_KAFKA__SASL_PASSWORD=secret, CANDLEWICK_KAFKA__SASL_USERNAME="anna",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "anna" in done.stdout
+    assert "**********" in done.stdout
+    assert secret not in done.stdout + done.stderr
+
+
+def test_wrong_setting_is_named_without_its_value(tmp_path: Path) -> None:
+    done = python(
+        tmp_path, "-m", "candlewick", "settings", CANDLEWICK_KAFKA__SASL_PASSWORD="x", CANDLEWICK_LOG_LEVEL="?!"
+    )
+    assert done.returncode == 1
+    assert "log_level" in done.stderr
+    assert "?!" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_role_nobody_knows_is_refused_by_name(tmp_path: Path) -> None:
+    done = python(tmp_path, "-m", "candlewick", "run", "prophesy")
+    assert done.returncode == 1
+    assert "no role is called prophesy" in done.stderr
+    assert "Traceback" not in done.stderr
