@@ -37,6 +37,12 @@ def _any_of(type_: inspect.Type) -> st.SearchStrategy[Any]:
             return st.dictionaries(_any_of(key), _any_of(value), max_size=3)
         case inspect.IntType(ge=least, le=most):
             return st.integers(-(2**53) if least is None else least, 2**53 if most is None else most)
+        case inspect.FloatType(ge=least, le=most) if least is not None:
+            return st.floats(least, most)
+        case inspect.StrType(pattern=str(pattern)):
+            return st.from_regex(pattern, fullmatch=True)
+        case inspect.StructType(cls=struct):
+            return any_event(struct)
     plain = {
         inspect.NoneType: st.none(),
         inspect.BoolType: st.booleans(),

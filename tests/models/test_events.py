@@ -13,6 +13,11 @@ from models.events import (
     decode_activation,
     decode_candle,
     decode_dead_letter,
+    decode_drift,
+    decode_job,
+    decode_job_event,
+    decode_outcome,
+    decode_scores,
     decode_signal,
     encode,
 )
@@ -22,6 +27,11 @@ from tests.models.candle_records import laws, make_absent, make_candle
 DECODERS = {
     "candles": decode_candle,
     "signals": decode_signal,
+    "outcomes": decode_outcome,
+    "scores": decode_scores,
+    "drift": decode_drift,
+    "retrain-jobs": decode_job,
+    "job-events": decode_job_event,
     "models": decode_activation,
     "dead-letters": decode_dead_letter,
 }
