@@ -3,7 +3,7 @@
 Enters: batches of candles and the log of models. Leaves: signals, dead letters, and commits of what is safely out.
 Does not know: features or networks, which are the engine's.
 
-This is the main loop of the system:  fence -> serve -> publish -> done.
+This is the main loop of the system:  fence -> serve -> publish -> done. A batch is published while the next is served.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from streaming.topics import check_topics
 
 logger = logging.getLogger(__name__)
 
+REQUEST_RECORDS = 4_000
+"""Signals on their way at once, about: 4 MB, so that what is copied on its way to the socket stays near the cache."""
+
 
 class Predict(Service):
     """Owns the engine and its one thread. Supervised by the Faust worker; `serve` is called by the agent."""
@@ -48,6 +51,7 @@ class Predict(Service):
         self.source = BatchSource(settings, channel.put, self._engine.forget)
         self._clients: list[Any] = []
         self.ready = asyncio.Event()
+        self._publishing: asyncio.Task[None] | None = None
         super().__init__()
 
     async def on_start(self) -> None:
@@ -79,13 +83,23 @@ class Predict(Service):
         self.ready.set()
 
     async def serve(self, fetched: Fetched) -> None:
-        """One batch, whole: after it, everything it led to is acknowledged by Kafka."""
+        """Work off one batch and start to publish what came of it; Kafka takes that in while the next is worked off."""
         began = time.perf_counter()
         timeline = await self.models.fence()
         now_ms = time.time_ns() // 1_000_000
         loop = asyncio.get_running_loop()
         served, rewinds = await loop.run_in_executor(self._model_thread, self._work, fetched, timeline, now_ms)
-        await self._publish(served)
+        if self._publishing:
+            await self._publishing  # one batch at a time is on its way, so signals and commits keep their order
+        self._publishing = asyncio.create_task(self._finish(fetched, served, rewinds, began))
+
+    async def _finish(self, fetched: Fetched, served: Served, rewinds: dict[int, int], began: float) -> None:
+        """After this, everything the batch led to is acknowledged by Kafka."""
+        try:
+            await self._publish(served)
+        except Exception as error:  # not later, with the next batch: there may be none
+            await self.crash(error)
+            raise
         seconds = time.perf_counter() - began
         self.source.done(fetched, rewinds, seconds)
         self._count(served, seconds)
@@ -101,11 +115,15 @@ class Predict(Service):
             CandlewickError: Kafka did not acknowledge in time; the process ends, and the records are done again.
             KafkaError: Kafka refused a record; so it does again.
         """
-        topic, acks = self._settings.topic("signals"), []
+        topic, timeout_s = self._settings.topic("signals"), self._settings.predict.kafka_timeout_s
+        acks: list[Ack] = []
         for partition, messages in served.signals.items():
             acks += await send_packed(self._producer, topic, partition, messages)
+            if sum(ack.records for ack in acks) >= REQUEST_RECORDS:
+                await acknowledged(acks, timeout_s)
+                acks = []
         acks += [await self._bury(letter) for letter in served.dead_letters]
-        await acknowledged(acks, self._settings.predict.kafka_timeout_s)
+        await acknowledged(acks, timeout_s)
 
     async def _bury(self, letter: DeadLetter) -> Ack:
         topic, partition, offset = letter.topic, letter.partition, letter.offset
