@@ -22,7 +22,7 @@ from models.spec import Spec, canonical_json
 from streaming.clients import new_reader, started
 from streaming.models_topic import read_models
 from streaming.settings import Settings
-from streaming.topics import check_topics, topic_partitions
+from streaming.topics import require_topics, topic_partitions
 
 
 async def read_topic(settings: Settings, name: str, last: int = 0, follow: bool = False) -> AsyncIterator[Any]:
@@ -34,7 +34,7 @@ async def read_topic(settings: Settings, name: str, last: int = 0, follow: bool 
 
 async def read_batches(settings: Settings, name: str, last: int = 0, follow: bool = False) -> AsyncIterator[list[Any]]:
     """The same in batches of one partition each, for who reads very many."""
-    await check_topics(settings, name)
+    await require_topics(settings, name)
     async with started(new_reader(settings)) as reader:
         async for records in _batches(reader, topic_partitions(settings, name), last, follow):
             yield records

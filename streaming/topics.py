@@ -83,18 +83,34 @@ async def create_topics(admin: AIOKafkaAdminClient, settings: Settings) -> list[
 
 
 async def check_topics(settings: Settings, *names: str) -> None:
-    """See to it that these topics are there as they must be: a client of a missing topic would only wait for it.
+    """See to it that these topics are there as they must be, for who is to serve from them.
 
     Raises:
         CandlewickError: one is missing or differs; the message names it and the mend.
     """
     topics = [topic for topic in TOPICS if topic.name in names]
     async with started(new_admin(settings)) as admin:
-        existing = set(await admin.list_topics())
-        missing = [settings.topic(topic.name) for topic in topics if settings.topic(topic.name) not in existing]
-        if missing:
-            raise CandlewickError(f"Kafka has no topic {', '.join(missing)}: run `candlewick init` first")
+        await _refuse_missing(admin, settings, topics)
         await _refuse_differences(admin, settings, topics)
+
+
+async def require_topics(settings: Settings, *names: str) -> None:
+    """See to it that these topics can be read: a client of a missing topic or partition would only wait for it.
+
+    Raises:
+        CandlewickError: one is missing, or has other partitions; the message names it and the mend.
+    """
+    topics = [topic for topic in TOPICS if topic.name in names]
+    async with started(new_admin(settings)) as admin:
+        await _refuse_missing(admin, settings, topics)
+        _refuse(await _other_partitions(admin, settings, topics))
+
+
+async def _refuse_missing(admin: AIOKafkaAdminClient, settings: Settings, topics: list[Topic]) -> None:
+    existing = set(await admin.list_topics())
+    missing = [settings.topic(topic.name) for topic in topics if settings.topic(topic.name) not in existing]
+    if missing:
+        raise CandlewickError(f"Kafka has no topic {', '.join(missing)}: run `candlewick init` first")
 
 
 async def _create(admin: AIOKafkaAdminClient, settings: Settings, topics: Iterable[Topic]) -> None:
@@ -127,14 +143,13 @@ async def _seen(admin: AIOKafkaAdminClient, names: set[str]) -> None:
 
 
 async def _refuse_differences(admin: AIOKafkaAdminClient, settings: Settings, topics: list[Topic]) -> None:
-    if not topics:
-        return
-    found = [
-        *await _other_partitions(admin, settings, topics),
-        *await _other_configs(admin, settings, topics),
-    ]
-    if found:
-        raise CandlewickError("this cluster's topics differ from what candlewick needs:\n  " + "\n  ".join(found))
+    if topics:
+        _refuse(await _other_partitions(admin, settings, topics) + await _other_configs(admin, settings, topics))
+
+
+def _refuse(differences: list[str]) -> None:
+    if differences:
+        raise CandlewickError("this cluster's topics differ from what candlewick needs:\n  " + "\n  ".join(differences))
 
 
 async def _other_partitions(admin: AIOKafkaAdminClient, settings: Settings, topics: list[Topic]) -> list[str]:

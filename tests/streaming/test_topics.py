@@ -79,3 +79,18 @@ def test_reading_a_topic_that_is_not_there_names_it_and_init(settings: Settings,
 def test_check_topics_after_init_has_nothing_to_say(settings: Settings) -> None:
     run(init_topics(settings))
     run(check_topics(settings, *(topic.name for topic in TOPICS)))
+
+
+def test_topics_of_other_retention_can_be_read_but_not_served_from(settings: Settings) -> None:
+    run(init_topics(settings))
+    run(alter_topic(settings, "signals", {"retention.ms": "604800000"}))
+    run(read_something(settings, "signals"))
+    with pytest.raises(CandlewickError, match=r"signals has retention\.ms=604800000 instead of -1"):
+        run(check_topics(settings, "signals"))
+
+
+def test_topics_of_other_partitions_cannot_be_read_by_topic_and_mend(settings: Settings) -> None:
+    run(init_topics(settings))
+    other = settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"partitions": 5})})
+    with pytest.raises(CandlewickError, match="signals has 3 partitions instead of 5"):
+        run(read_something(other, "signals"))
