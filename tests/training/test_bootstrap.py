@@ -65,3 +65,54 @@ def test_figures_that_the_rows_do_not_give_are_nothing() -> None:
     blocks, zeros = Blocks(np.arange(100) // 10), np.zeros(100)
     assert blocks.ratio(zeros, zeros) == NOTHING
     assert blocks.auc(np.arange(100.0), np.ones(100, bool)) == NOTHING
+
+
+def test_ratio_bound_of_the_same_sums_is_one() -> None:
+    values = np.random.default_rng(0).uniform(1, 2, 500)
+    assert Blocks(np.arange(500) // 50).ratio_bound(values, values) == 1.0
+
+
+@pytest.mark.parametrize("blocks", [5, 8, 12, 13, 40])
+def test_ratio_bound_lies_below_one_exactly_when_few_sign_flips_do_as_well(blocks: int) -> None:
+    rng, found = np.random.default_rng(blocks), []
+    for _ in range(60):
+        above, below = rng.uniform(1, 2, blocks), rng.uniform(1, 2.3, blocks)
+        signs = rng.choice([-1.0, 1.0], (20_000, blocks))
+        chance = np.mean(signs @ (below - above) >= (below - above).sum())
+        if abs(chance - 0.05) > 0.01:  # else the draws may differ
+            found.append(((Blocks(np.arange(blocks)).ratio_bound(above, below) < 1), chance < 0.05))
+    assert {first for first, _ in found} == {True, False}
+    assert all(first == second for first, second in found)
+
+
+def test_ratio_bound_covers_the_true_ratio_of_few_blocks_in_about_95_of_100_worlds() -> None:
+    rng, over, drawn = np.random.default_rng(5), 0, 0
+    for _ in range(1_000):
+        below = rng.gamma(3.0, size=8)
+        above = below * 0.9 + 0.3 * rng.standard_t(3, size=8)  # heavy tails, eight blocks
+        blocks = Blocks(np.arange(8), draws=200)
+        over += blocks.ratio_bound(above, below) >= 0.9
+        drawn += (blocks.ratio(above, below)["high"] or 0.0) >= 0.9  # of a two-sided interval: 97.5 % are meant
+    assert 0.935 <= over / 1_000 <= 0.985
+    assert drawn < over + 25  # though meant to be further out, it is hardly: too sure of itself
+
+
+def test_ratio_bound_of_too_few_blocks_for_its_confidence_is_infinite() -> None:
+    values, four, seven = np.ones(28), Blocks(np.arange(28) % 4), Blocks(np.arange(28) % 7)
+    assert four.ratio_bound(values, 2 * values) == np.inf
+    assert seven.ratio_bound(values, 2 * values) == 0.5
+    assert Blocks(np.arange(28) % 6).ratio_bound(values, 2 * values, confidence=0.99) == np.inf
+
+
+def test_auc_bound_lies_a_little_below_the_auc_and_falls_with_confidence() -> None:
+    rng = np.random.default_rng(3)
+    positive = rng.random(400) < 0.4
+    score = rng.normal(size=400) + positive
+    blocks = Blocks(np.arange(400) // 20)
+    auc = blocks.auc(score, positive)["value"]
+    assert auc is not None
+    assert auc - 0.1 < blocks.auc_bound(score, positive, 0.99) < blocks.auc_bound(score, positive) < auc
+
+
+def test_auc_bound_of_rows_all_alike_is_minus_infinity() -> None:
+    assert Blocks(np.arange(100) // 10).auc_bound(np.arange(100.0), np.ones(100, bool)) == -np.inf
