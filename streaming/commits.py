@@ -24,16 +24,20 @@ class Commits:
     def __init__(self, consumer: AIOKafkaConsumer, topic: str) -> None:
         self._consumer = consumer
         self._topic = topic
-        self._waiting: dict[int, OffsetAndMetadata] = {}
+        self._waiting: dict[TopicPartition, OffsetAndMetadata] = {}
         self._one_at_a_time = asyncio.Lock()  # else an older one could overtake, and come back after a rebalance
 
     def add(self, partition: int, end: int, rewind: int) -> None:
         """A partition is done up to `end`; its state could be rebuilt from `rewind`."""
-        self._waiting[partition] = OffsetAndMetadata(end, encode_rewind(rewind))
+        self.add_at(TopicPartition(self._topic, partition), end, encode_rewind(rewind))
+
+    def add_at(self, tp: TopicPartition, end: int, metadata: str) -> None:
+        """The same of any topic; what waits together is committed together."""
+        self._waiting[tp] = OffsetAndMetadata(end, metadata)
 
     def keep_only(self, partitions: Collection[int]) -> None:
         """Forget partitions that went: who owns them now does these records again, and they come out the same."""
-        self._waiting = {p: offset for p, offset in self._waiting.items() if p in partitions}
+        self._waiting = {tp: offset for tp, offset in self._waiting.items() if tp.partition in partitions}
 
     async def flush(self, timeout_s: float) -> None:
         """Commit what waits; aiokafka itself would look for the group's coordinator for ever."""
@@ -45,7 +49,7 @@ class Commits:
         except (KafkaError, TimeoutError) as error:
             logger.warning("commit failed, to be tried again error=%r", error)
 
-    async def _commit(self, offsets: dict[int, OffsetAndMetadata]) -> None:
+    async def _commit(self, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
         if offsets:
-            await self._consumer.commit({TopicPartition(self._topic, p): offset for p, offset in offsets.items()})
-            self._waiting = {p: offset for p, offset in self._waiting.items() if offsets.get(p) is not offset}
+            await self._consumer.commit(offsets)
+            self._waiting = {tp: offset for tp, offset in self._waiting.items() if offsets.get(tp) is not offset}

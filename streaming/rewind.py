@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-_TAG = "rewind="
-
 
 class Resume(NamedTuple):
     """Where a partition is taken up: state is rebuilt from `start`, and from `resume` on its records speak."""
@@ -17,9 +15,15 @@ class Resume(NamedTuple):
     resume: int
 
 
-def encode_rewind(offset: int) -> str:
-    """The metadata of a commit."""
-    return f"{_TAG}{offset}"
+def encode_rewind(offset: int, **more: int) -> str:
+    """The metadata of a commit; roles may remember more than the offset."""
+    return " ".join(f"{name}={value}" for name, value in {"rewind": offset, **more}.items())
+
+
+def remembered(metadata: str | None) -> dict[str, int]:
+    """What `encode_rewind` wrote; of another's making, whatever in it reads like it."""
+    words = [word.partition("=") for word in (metadata or "").split()]
+    return {name: int(value) for name, _, value in words if value.isdecimal()}
 
 
 def plan(committed: int | None, metadata: str | None, beginning: int, end: int) -> Resume:
@@ -38,8 +42,6 @@ def plan(committed: int | None, metadata: str | None, beginning: int, end: int) 
             f"the group committed offset {committed}, the log ends at {end}: was the topic deleted and made again? "
             "Then reset the group: kafka-consumer-groups.sh --reset-offsets --to-earliest --group GROUP --execute"
         )
-    tag, _, known = (metadata or "").partition("=")
-    ours = f"{tag}=" == _TAG and known.isdecimal()
-    rewind = int(known) if ours else beginning  # of another's making: rebuild from all there is
+    rewind = remembered(metadata).get("rewind", beginning)  # of another's making: rebuild from all there is
     resume = max(committed, beginning)
     return Resume(min(max(rewind, beginning), resume), resume)

@@ -10,6 +10,7 @@ This reaches into aiokafka, which the project holds to one minor version.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -20,18 +21,25 @@ Taken: TypeAlias = dict[TopicPartition, list[Any]]
 """Records with `key`, `value`, `offset` and `timestamp`; whose partition it is, only the dictionary says."""
 
 
-async def take(consumer: AIOKafkaConsumer, about: int, wait_ms: int) -> Taken:
+async def take(
+    consumer: AIOKafkaConsumer, about: int, wait_ms: int, of: Collection[TopicPartition] | None = None
+) -> Taken:
     """Take what has been fetched, else wait for the first to come.
 
     Of each partition in proportion to what it has left, so that all of them come to their end together; `about` may be
     exceeded by one record a partition. Once the first record is in hand nothing here waits: all that is returned was
-    taken in one step of the event loop.
+    taken in one step of the event loop. What is taken of some partitions only (`of`, not empty) lets the others wait:
+    no more of them is fetched than lies here already.
     """
-    return _fetched(consumer, about) or await consumer.getmany(timeout_ms=wait_ms, max_records=about)
+    return _fetched(consumer, about, of) or await consumer.getmany(*(of or ()), timeout_ms=wait_ms, max_records=about)
 
 
-def _fetched(consumer: AIOKafkaConsumer, about: int) -> Taken:
-    waiting = {tp: result for tp, result in consumer._fetcher._records.items() if isinstance(result, FetchResult)}
+def _fetched(consumer: AIOKafkaConsumer, about: int, of: Collection[TopicPartition] | None) -> Taken:
+    waiting = {
+        tp: result
+        for tp, result in consumer._fetcher._records.items()
+        if isinstance(result, FetchResult) and (of is None or tp in of)
+    }
     left = {tp: _left(consumer, tp, result) for tp, result in waiting.items()}
     total = sum(left.values())
     taken = {tp: _drained(consumer, tp, waiting[tp], -(-about * records // total)) for tp, records in left.items()}
