@@ -252,6 +252,11 @@ def show(bundle: str) -> None:
 @click.option("--epochs", type=click.IntRange(1, 1_000), default=30, show_default=True, help="At most so many.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--until", "until_ms", type=click.IntRange(0), help="Use closes up to here, UTC milliseconds.")
+@click.option(
+    "--validate", type=click.Choice(["newest", "spread"]), default="newest", show_default=True,
+    help="Validate on the newest rows before the test span, or in blocks all over history, so that the newest train.",
+)  # fmt: skip
+@click.option("--split", default="0.7,0.15,0.15", show_default=True, help="Shares to train, validate and test on.")
 @click.option("--symbols", default="", help="Only these, by commas.")
 @click.option("--exchange", default="binance", show_default=True)
 @click.option("--timeframe", help="Default: the commonest spacing of the files.")
@@ -262,6 +267,28 @@ def train(as_json: bool, **options: Any) -> None:
 
     _settings()
     run_train(options | {"symbols": _names(options["symbols"])}, as_json)
+
+
+@main.command()
+@click.option("--challenger", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
+@click.option(
+    "--champion",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The bundle that serves now; without it the challenger is the first of its model.",
+)
+@click.option("--candles", "paths", type=PATHS, multiple=True, required=True, help="File or folder; may be repeated.")
+@click.option("--from", "from_ms", type=click.IntRange(0), required=True, help="Judge closes after it, UTC ms.")
+@click.option("--until", "until_ms", type=click.IntRange(0), required=True, help="No label ends later, UTC ms.")
+@click.option("--symbols", default="", help="Only these, by commas.")
+@click.option("--exchange", default="binance", show_default=True)
+@click.option("--timeframe", help="Default: the commonest spacing of the files.")
+@as_json
+def judge(as_json: bool, **options: Any) -> None:
+    """Let the gate judge a bundle on candles that it has not seen; a refusal is no error."""
+    from training.judge import run_judge
+
+    _settings()
+    run_judge(options | {"symbols": _names(options["symbols"])}, as_json)
 
 
 @main.command()
@@ -294,6 +321,58 @@ def demo(speed: str, keep: Path | None, as_json: bool) -> None:
     ok = _run(run_demo(_settings(), _speed(speed), keep, as_json))
     if not ok:
         raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.option("--timeframe", default="1m", show_default=True)
+@click.option("--out", type=PATHS, required=True, help="File to write, csv.")
+@click.option("--from", "from_ms", type=click.IntRange(0), default=0, help="First close, UTC milliseconds.")
+@click.option("--until", "until_ms", type=click.IntRange(0), required=True, help="Last close, UTC milliseconds.")
+@as_json
+def export(timeframe: str, out: Path, from_ms: int, until_ms: int, as_json: bool) -> None:
+    """Candles of the topic into a file that replay and train read."""
+    from aiokafka.errors import KafkaError
+
+    from streaming.clients import is_of_kafka
+    from streaming.export import Wanted, say
+    from streaming.export import export as export_candles
+    from streaming.trainer import KAFKA_FAILED
+
+    try:
+        done = _run(export_candles(_settings(), Wanted(timeframe, from_ms, until_ms), out))
+    except (CandlewickError, KafkaError, TimeoutError) as error:
+        if not is_of_kafka(error):
+            raise
+        click.echo(f"candlewick: Kafka failed ({error!r})", err=True)
+        raise click.exceptions.Exit(KAFKA_FAILED) from error
+    say(done, as_json)
+
+
+@main.command()
+@click.argument("model")
+@click.option(
+    "--train-until", "train_until_ms", type=click.IntRange(0), help="Last close that trains; default: newest."
+)
+@click.option("--judge-until", "judge_until_ms", type=click.IntRange(0), help="Last that judges; default: 360 later.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@as_json
+def retrain(model: str, train_until_ms: int | None, judge_until_ms: int | None, seed: int, as_json: bool) -> None:
+    """Ask for a challenger of MODEL; the role train makes it, the gate judges it."""
+    import msgspec
+
+    from streaming.job_log import retrain as ask_for_job
+
+    job = _run(ask_for_job(_settings(), model, train_until_ms, judge_until_ms, seed))
+    _say(msgspec.to_builtins(job), as_json, f"asked for {job.job}; `candlewick jobs` shows what becomes of it")
+
+
+@main.command()
+@as_json
+def jobs(as_json: bool) -> None:
+    """Every job of training, with the last that is known of it."""
+    from streaming.job_log import print_jobs
+
+    _run(print_jobs(_settings(), as_json))
 
 
 @main.command("settings")

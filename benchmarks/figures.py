@@ -24,6 +24,9 @@ GOALS = {
     "hotpath.overhead_us": Goal(6, 3, more=False),
     "hotpath.times_stock_faust": Goal(20, 30, more=True),
     "burst.p99_ms": Goal(40, 25, more=False),
+    "drift.alarms_per_10k": Goal(2, 1, more=False),
+    "drift.hours_2020": Goal(3, 2, more=False),
+    "drift.hours_2024": Goal(12, 8, more=False),
 }
 
 

@@ -74,12 +74,15 @@ class BundleLog:
 
     def __init__(self) -> None:
         self.complete: set[str] = set()
+        self._jobs: set[str] = set()  # whose activation is known
         self._unfinished: dict[tuple[str, str], _Unfinished] = {}
 
     def apply(
         self, offset: int, key: bytes | None, value: bytes | None, headers: Mapping[str, bytes]
     ) -> CompleteBundle | Accepted | None:
         """Take the next record.
+
+        A job activates once: who took over from a trainer that died may say it again, and nothing comes of that.
 
         Raises:
             InvalidMessage: the record is neither a chunk nor an activation of a known version.
@@ -134,7 +137,7 @@ class BundleLog:
             del self._unfinished[other]  # what it began is there already
         return CompleteBundle(sha256, blob)
 
-    def _activation(self, offset: int, value: bytes | None) -> Accepted:
+    def _activation(self, offset: int, value: bytes | None) -> Accepted | None:
         try:
             activation = decode_activation(value or b"")
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -145,6 +148,10 @@ class BundleLog:
             raise InvalidBundle(
                 f"activation at offset {offset} names bundle {activation.bundle[:12]}, which is not whole before it"
             )
+        if activation.job is not None:
+            if activation.job in self._jobs:
+                return None
+            self._jobs.add(activation.job)
         return Accepted(offset, activation)
 
 

@@ -52,6 +52,7 @@ class CandleTable:
     ohlcv: NDArray[np.float64]  # (5, S, T)
     segments: tuple[tuple[Segment, ...], ...]  # for each series, in order of time
     rejected: tuple[RejectedRow, ...] = ()
+    injected: NDArray[np.bool_] | None = None  # (S, T) made up, not the exchange's; None: no candle is
 
     @property
     def timeframe(self) -> str:
@@ -102,6 +103,7 @@ class CandleTable:
             symbols=tuple(self.symbols[i] for i in index),
             ohlcv=self.ohlcv[:, index],
             segments=tuple(self.segments[i] for i in index),
+            injected=None if self.injected is None else self.injected[index],
         )
 
     def _cut(self, first: int, stop: int) -> CandleTable:
@@ -111,6 +113,7 @@ class CandleTable:
             open_time_ms=self.open_time_ms[first:stop],
             ohlcv=self.ohlcv[:, :, first:stop],
             segments=tuple(tuple(s for s in own if s.stop > s.first) for own in moved),
+            injected=None if self.injected is None else self.injected[:, first:stop],
         )
 
 

@@ -188,6 +188,7 @@ class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
     text: str  # for a person
     attempt: Count = 0
     at_ms: Milliseconds  # wall clock
+    step: Literal["waiting", "training", "judging"] | None = None  # what it is at now
     share: Annotated[float, Meta(ge=0, le=1)] | None = None  # of the training done
     bundle: str | None = None
     verdict: Verdict | None = None

@@ -24,8 +24,10 @@ from streaming import metrics
 from streaming.batches import IN_FLIGHT
 from streaming.channel import BatchChannel
 from streaming.clients import bootstrap_servers
+from streaming.monitor import Monitor
 from streaming.predict import Predict
 from streaming.settings import Settings
+from streaming.train import Train
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +83,27 @@ def predict_app(settings: Settings) -> tuple[faust.App, Predict]:
     return app, role
 
 
-ROLES: dict[str, Callable[[Settings], tuple[faust.App, Any]]] = {"predict": predict_app}
+def train_app(settings: Settings) -> tuple[faust.App, Train]:
+    """Jobs to verdicts, one at a time."""
+    app = new_app(settings, "train")
+    role = Train(settings)
+    app.service(role)
+    return app, role
+
+
+def monitor_app(settings: Settings) -> tuple[faust.App, Monitor]:
+    """Signals to outcomes, their sums, drift, and jobs."""
+    app = new_app(settings, "monitor")
+    role = Monitor(settings)
+    app.service(role)
+    return app, role
+
+
+ROLES: dict[str, Callable[[Settings], tuple[faust.App, Any]]] = {
+    "predict": predict_app,
+    "monitor": monitor_app,
+    "train": train_app,
+}
 
 
 def run_roles(settings: Settings, roles: Sequence[str], with_parent: bool = False) -> None:

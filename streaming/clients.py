@@ -76,6 +76,11 @@ def new_reader(settings: Settings, **options: Any) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(**connection(settings), group_id=None, enable_auto_commit=False, **options)
 
 
+def is_of_kafka(error: BaseException | None) -> bool:
+    """Whether Kafka failed, and not what was asked of it: the same may go well a little later."""
+    return isinstance(error, KafkaError | TimeoutError) or (error is not None and is_of_kafka(error.__cause__))
+
+
 def new_admin(settings: Settings) -> AIOKafkaAdminClient:
     """An admin client."""
     return AIOKafkaAdminClient(**connection(settings))

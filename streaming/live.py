@@ -17,13 +17,17 @@ from models.candle_files import read_candles
 from models.candle_table import CandleTable
 from models.series import canonical_symbol
 from streaming.clients import bootstrap_servers, new_admin, started
-from streaming.replay import FollowCommits, replay
+from streaming.job_feed import Jobs, following
+from streaming.replay import replay
+from streaming.replay_clock import ReplayClock
 from streaming.settings import Settings
 from streaming.up import up
 
 logger = logging.getLogger(__name__)
 
 SHOWN_REJECTS = 20
+CLOCKED_ROLES = ("predict", "monitor")
+"""A replay that is the clock runs no further ahead than these have come."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,25 @@ async def run_up(settings: Settings, paths: Sequence[Path], speed: float | None)
         servers = system.settings.kafka.bootstrap_servers
         _say({"bootstrap": servers, "ready": [child.name for child in system.children]})
         if table is not None:
-            async with started(new_admin(system.settings)) as admin:
-                gate = FollowCommits(system.settings, admin, settings.group("predict"))
-                await system.or_fail(replay(system.settings, table, speed, gate))
-                await system.or_fail(gate.caught_up())
+            await system.or_fail(_clocked(system.settings, table, speed))
             _say({"replayed": True})
         await system.failed
+
+
+async def _clocked(settings: Settings, table: CandleTable, speed: float | None) -> None:
+    """Replay as the clock of the system: it waits for who works on the candles, and for jobs."""
+    jobs, told = Jobs(), ""
+
+    def say(reason: str | None) -> None:
+        nonlocal told
+        if reason and reason != told:
+            logger.info("%s", reason)
+        told = reason or ""
+
+    async with started(new_admin(settings)) as admin, following(settings, jobs):
+        clock = ReplayClock(settings, admin, CLOCKED_ROLES, jobs, say)
+        await replay(settings, table, speed, clock)
+        await clock.scored()
 
 
 def _say(what: dict[str, Any]) -> None:

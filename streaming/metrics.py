@@ -29,6 +29,23 @@ batch_seconds = Histogram(
 lag = Gauge("candlewick_lag_candles", "Candles in the log that this process has yet to do")
 assigned_partitions = Gauge("candlewick_assigned_partitions", "Partitions of candles this process owns")
 
+# --- monitor
+outcomes = Counter("candlewick_outcomes_total", "Outcomes acknowledged by Kafka", ["model"])
+withheld_outcomes = Counter("candlewick_withheld_outcomes_total", "Signals that get no outcome", ["reason"])
+late_outcomes = Counter("candlewick_late_outcomes_total", "Outcomes that came after their close was summed")
+ignored_by_monitor = Counter("candlewick_monitor_ignored_total", "Records that monitor left out", ["reason"])
+pooled_closes = Counter("candlewick_pooled_closes_total", "Target closes pooled over all partitions", ["model"])
+drift_statistic = Gauge("candlewick_drift_statistic", "Mean of what a detector watches", ["model", "detector"])
+drift_events = Counter("candlewick_drift_events_total", "Records of drift", ["model", "level"])
+jobs_requested = Counter("candlewick_jobs_requested_total", "Jobs that drift or the schedule asked for", ["why"])
+monitor_lag = Gauge("candlewick_monitor_lag_records", "Candles and signals that monitor has yet to read")
+
+# --- train
+jobs_ended = Counter("candlewick_jobs_ended_total", "Jobs by how they ended here", ["state"])
+jobs_skipped = Counter("candlewick_jobs_skipped_total", "Records of retrain-jobs that are no jobs")
+job_failures = Counter("candlewick_job_failures_total", "Attempts at a job that failed")
+job_running = Gauge("candlewick_job_running", "1 while this process is at a job")
+
 
 def serve(port: int) -> None:
     """Offer the metrics on 127.0.0.1; port 0 leaves them off."""

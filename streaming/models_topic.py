@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from models.activation import Slot, Timeline
-from models.bundle import digest
+from models.bundle import digest, unpack
 from models.bundle_log import Accepted, BundleLog, CompleteBundle, chunks
 from models.errors import CandlewickError, InvalidBundle, InvalidMessage
 from models.events import Activation, Origin, encode
@@ -26,7 +26,7 @@ from streaming.clients import new_producer, new_reader, started
 from streaming.model_log import with_activation
 from streaming.settings import Settings
 from streaming.tail import newest_close
-from streaming.topics import check_topics
+from streaming.topics import require_topics
 
 logger = logging.getLogger(__name__)
 
@@ -77,17 +77,41 @@ class ModelsView:
         return spec
 
 
-async def read_models(settings: Settings) -> ModelsView:
+@dataclass(frozen=True)
+class Warrant:
+    """What an activation rests on, where no person takes it upon himself."""
+
+    job: str
+    report: dict[str, Any]  # the gate's verdict
+
+
+Check = Callable[[bytes], Spec]
+"""Holds a blob to what a bundle must be; raises InvalidBundle."""
+
+
+def runs(blob: bytes) -> Spec:
+    """Judged as every replica judges it, golden output included; takes torch."""
+    from models.serving import make_ready
+
+    return make_ready(blob, device="cpu").spec
+
+
+def reads(blob: bytes) -> Spec:
+    """Everything short of running it."""
+    return unpack(blob).spec
+
+
+async def read_models(settings: Settings, check: Check = runs) -> ModelsView:
     """Read the topic from its beginning to its present end."""
     view, log = ModelsView(), BundleLog()
-    await check_topics(settings, "models")
+    await require_topics(settings, "models")
     async with asyncio.timeout(_READ_TIMEOUT_S), started(new_reader(settings)) as reader:
         async for record in _whole(reader, TopicPartition(settings.topic("models"), 0)):
             try:
                 result = log.apply(record.offset, record.key, record.value, dict(record.headers))
                 if isinstance(result, CompleteBundle):
                     view.blobs[result.sha256] = result.blob
-                    view.specs[result.sha256] = _spec_of(result)
+                    view.specs[result.sha256] = _spec_of(result, check)
                 elif isinstance(result, Accepted):
                     spec = view.spec(result.activation.bundle)
                     view.timeline = with_activation(view.timeline, result, spec)
@@ -97,12 +121,9 @@ async def read_models(settings: Settings) -> ModelsView:
     return view
 
 
-def _spec_of(complete: CompleteBundle) -> Spec | InvalidBundle:
-    """Judged as every replica judges it, golden output included."""
-    from models.serving import make_ready  # imports torch
-
+def _spec_of(complete: CompleteBundle, check: Check) -> Spec | InvalidBundle:
     try:
-        return make_ready(complete.blob, complete.sha256, "cpu").spec
+        return check(complete.blob)
     except InvalidBundle as refusal:
         return refusal
 
@@ -118,16 +139,15 @@ async def _whole(reader: AIOKafkaConsumer, tp: TopicPartition) -> AsyncIterator[
                     yield record
 
 
-async def publish(settings: Settings, blob: bytes) -> tuple[str, bool]:
+async def publish(settings: Settings, blob: bytes, check: Check = runs) -> tuple[str, bool]:
     """Put a bundle on the topic, chunk by chunk; give its hash, and whether anything had to be sent.
 
     Raises:
         InvalidBundle: it is not fit to serve, so it is not sent.
     """
-    from models.serving import make_ready  # imports torch
-
-    sha256 = make_ready(blob, device="cpu").sha256
-    view = await read_models(settings)
+    check(blob)
+    sha256 = digest(blob)
+    view = await read_models(settings, check)
     if sha256 in view.blobs:
         return sha256, False
     async with started(new_producer(settings)) as producer:
@@ -143,14 +163,16 @@ async def activate(
     name: str,
     reason: str,
     effective_from_ms: int | None = None,
-    report: dict[str, Any] | None = None,
+    warrant: Warrant | None = None,
 ) -> tuple[int, Activation]:
-    """Let a bundle serve from a close on; give the epoch and the activation.
+    """Let a bundle serve from a close on; give the epoch and the activation: those of the job, if it has them already.
 
     Raises:
         CandlewickError: the bundle is not on the topic, or not fit to serve.
     """
-    view = await read_models(settings)
+    view = await read_models(settings, reads if warrant else runs)  # the gate has run what it lets pass
+    if warrant and (done := [each for each in view.activations if each.activation.job == warrant.job]):
+        return done[0]
     sha256 = view.resolve(name)
     spec = view.spec(sha256)
     slot = view.timeline.slots.get(spec.model)
@@ -159,7 +181,12 @@ async def activate(
     if effective_from_ms is None:
         effective_from_ms = spec.trained_until_ms if slot is None else await next_close(settings, spec.timeframe_ms)
     activation = Activation(
-        model=spec.model, bundle=sha256, effective_from_ms=effective_from_ms, reason=reason, report=report
+        model=spec.model,
+        bundle=sha256,
+        effective_from_ms=effective_from_ms,
+        reason=reason,
+        report=warrant.report if warrant else None,
+        job=warrant.job if warrant else None,
     )
     return await _announce(settings, activation), activation
 

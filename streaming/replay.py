@@ -8,17 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
 
 from models.candle_table import MAX_ABSENT_RUN, CandleTable
-from models.events import Candle, Message, encode
+from models.events import Candle, Message, Origin, encode
 from models.series import Series
 from streaming.clients import new_producer, started
 from streaming.packing import acknowledged, send_packed
@@ -30,9 +29,6 @@ logger = logging.getLogger(__name__)
 
 CLOSES_A_TURN = 50
 """At full speed so many closes are sent at once, then acknowledged."""
-CLOSES_AHEAD = 200
-"""The clock of `up` and `demo` runs at most so far ahead of what `predict` has committed."""
-POLL_S = 0.02
 
 
 class Turn(NamedTuple):
@@ -86,7 +82,8 @@ async def replay(
     progress = Progress(closes_in_all=len(table.open_time_ms))
     pace = _Pace(speed, table.timeframe_ms)
     async with started(new_producer(settings, linger_ms=0)) as producer:
-        for turn in turns(table, tails, settings.kafka.partitions, 1 if speed else CLOSES_A_TURN, progress):
+        closes = 1 if speed else CLOSES_A_TURN
+        for turn in turns(table, tails, settings.kafka.partitions, closes, progress):
             await pace.wait(turn.first_close_ms)
             if gate:
                 await gate.passed(turn)
@@ -145,6 +142,7 @@ class _Line:
         tail = tails.get(self._key)
         self._tail_ms = tail.close_time_ms if tail else None
         self._progress = progress
+        self._injected = None if table.injected is None else table.injected[s].tolist()
         self.partition = partition_of(self._key, partitions)
 
     def at(self, slot: int, close_time_ms: int) -> Iterator[Message]:
@@ -158,12 +156,14 @@ class _Line:
             missing = (close_time_ms - self._tail_ms) // self._timeframe_ms - 1
             if missing <= MAX_ABSENT_RUN:
                 for i in range(missing):
-                    yield self._message(self._tail_ms + (i + 1) * self._timeframe_ms, None)
+                    yield self._message(self._tail_ms + (i + 1) * self._timeframe_ms, None, "replayed")
             self._tail_ms = None
         candle = self._ohlcv[slot]
-        yield self._message(close_time_ms, None if candle[3] != candle[3] else candle)  # NaN is no candle
+        known = candle[3] == candle[3]  # NaN is no candle
+        origin: Origin = "injected" if self._injected and self._injected[slot] else "replayed"
+        yield self._message(close_time_ms, candle if known else None, origin)
 
-    def _message(self, close_time_ms: int, ohlcv: list[float] | None) -> Message:
+    def _message(self, close_time_ms: int, ohlcv: list[float] | None, origin: Origin) -> Message:
         open_, high, low, close, volume = ohlcv or (None,) * 5
         self._progress.candles += ohlcv is not None
         self._progress.absent += ohlcv is None
@@ -179,7 +179,7 @@ class _Line:
             close=close,
             volume=volume,
             absent=ohlcv is None,
-            origin="replayed",
+            origin=origin,
             received_at_ms=max(close_time_ms, time.time_ns() // 1_000_000),
         )
         return Message(self._key, encode(candle), close_time_ms)
@@ -199,43 +199,3 @@ class _Pace:
         await asyncio.sleep(max(0.0, self._next - time.monotonic()))
         # Never faster to catch up: after a hold the clock goes on at its own pace.
         self._next = max(self._next, time.monotonic()) + self._timeframe_ms / 1000 / self._speed
-
-
-class FollowCommits:
-    """Lets the replay run at most `CLOSES_AHEAD` closes ahead of a group's commits, and stand still on request."""
-
-    def __init__(self, settings: Settings, admin: AIOKafkaAdminClient, group: str) -> None:
-        self._topic = settings.topic("candles")
-        self._admin = admin
-        self._group = group
-        self._sent: deque[tuple[int, dict[int, int]]] = deque()  # uncommitted turns: closes before it, ends after it
-        self._closes = 0
-        self.running = asyncio.Event()
-        self.running.set()
-
-    async def passed(self, turn: Turn) -> None:
-        """Wait while the clock is stopped, or too far ahead."""
-        await self.running.wait()
-        while self._sent and self._closes + turn.closes - self._sent[0][0] > CLOSES_AHEAD:
-            await self._forget_committed()
-
-    def sent(self, turn: Turn, ends: dict[int, int]) -> None:
-        """Remember how far the log goes after this turn."""
-        self._sent.append((self._closes, ends))
-        self._closes += turn.closes
-
-    async def caught_up(self) -> None:
-        """Wait until everything sent is committed."""
-        while self._sent:
-            await self._forget_committed()
-
-    async def _forget_committed(self) -> None:
-        if await self._committed(self._sent[0][1]):
-            self._sent.popleft()
-        else:
-            await asyncio.sleep(POLL_S)
-
-    async def _committed(self, ends: dict[int, int]) -> bool:
-        offsets = await self._admin.list_consumer_group_offsets(self._group)
-        done = {tp.partition: offset.offset for tp, offset in offsets.items() if tp.topic == self._topic}
-        return all(done.get(partition, -1) >= end for partition, end in ends.items())

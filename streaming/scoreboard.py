@@ -1,29 +1,34 @@
-"""What the terminal view shows of a running system: read from the topics as they grow, scored as horizons pass.
+"""What the terminal view shows of a running system, read from the topics as they grow.
 
-Enters: records of `candles` and `signals`. Leaves: running counts and scores. Does not know: how they are drawn.
+Enters: records of `signals`, `outcomes`, `scores`, `drift` and `models`. Leaves: running counts and scores. Does not
+know: how they are drawn, or who wrote them.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from aiokafka import AIOKafkaConsumer
-from aiokafka.structs import ConsumerRecord
 
+from models.bundle import unpack
+from models.bundle_log import Accepted, BundleLog, CompleteBundle
 from models.distribution import gaussian_crps
-from models.events import Candle, Signal, decode_candle, decode_signal
-from models.scoring import Realised, Scores, score
+from models.errors import InvalidBundle, InvalidMessage
+from models.events import Drift, Outcome, Scores, Signal, decode_drift, decode_outcome, decode_scores, decode_signal
 from models.spec import Spec
 from streaming.clients import new_reader, started
 from streaming.settings import Settings
 from streaming.topics import topic_partitions
 
 LAST_SIGNALS = 10
-SCORE_AT_ONCE = 500
+RECENT_CLOSES = 60
 RATE_WINDOW_S = 3.0
+TOPICS = ("signals", "outcomes", "scores", "drift", "models")
 
 
 @dataclass
@@ -39,16 +44,17 @@ class Skill:
     range_covered: int = 0
     return_covered: int = 0
 
-    def add(self, scores: Scores, crps_vol60: float) -> None:
-        """Add a batch of scored signals."""
-        self.scored += len(scores.range_crps)
-        self.crps += float(scores.range_crps.sum())
-        self.crps_har += float(scores.range_crps_har.sum())
-        self.crps_vol60 += crps_vol60
-        self.return_crps += float(scores.return_crps.sum())
-        self.return_crps_ewma += float(scores.return_crps_ewma.sum())
-        self.range_covered += int(scores.range_covered.sum())
-        self.return_covered += int(scores.return_covered.sum())
+    def add(self, outcomes: Sequence[Outcome], spec: Spec) -> None:
+        """Add outcomes of one bundle."""
+        y_range = np.array([outcome.y_range for outcome in outcomes])
+        self.scored += len(outcomes)
+        self.crps += sum(outcome.range_crps for outcome in outcomes)
+        self.crps_har += sum(outcome.range_crps_har for outcome in outcomes)
+        self.crps_vol60 += float(gaussian_crps(y_range, spec.baselines.vol60_mean, spec.baselines.vol60_sd).sum())
+        self.return_crps += sum(outcome.return_crps for outcome in outcomes)
+        self.return_crps_ewma += sum(outcome.return_crps_ewma for outcome in outcomes)
+        self.range_covered += sum(outcome.range_covered for outcome in outcomes)
+        self.return_covered += sum(outcome.return_covered for outcome in outcomes)
 
     def as_dict(self) -> dict[str, float | int | None]:
         """Ratios and coverages; None before anything was scored."""
@@ -67,54 +73,50 @@ class Skill:
         }
 
 
+class Recent(NamedTuple):
+    """Coverage of the 80 % intervals over the last pooled closes; None before there is one."""
+
+    range_coverage: float | None = None
+    return_coverage: float | None = None
+
+
 @dataclass
 class Scoreboard:
-    """Follows the topics in a task of its own. `specs` by bundle is filled by whoever publishes."""
+    """Follows the topics in a task of its own."""
 
-    specs: dict[str, Spec] = field(default_factory=dict)
-    candles: int = 0
+    specs: dict[str, Spec] = field(default_factory=dict)  # by bundle
+    activations: list[Accepted] = field(default_factory=list)
+    drift: list[Drift] = field(default_factory=list)  # each once, in the order of the log
     signals: int = 0
-    newest_close_ms: int = 0
+    outcomes: int = 0
+    skill: Skill = field(default_factory=Skill)  # on candles of the exchange
+    skill_injected: dict[str, Skill] = field(default_factory=dict)  # by bundle, on candles that were made up
+    _log: BundleLog = field(default_factory=BundleLog)
     _newest: dict[bytes, Signal] = field(default_factory=dict)
-    skill: Skill = field(default_factory=Skill)
-    skill_by_bundle: dict[str, Skill] = field(default_factory=dict)
-    _bars: dict[bytes, dict[int, tuple[float, float]]] = field(default_factory=dict)  # close time: close, range
-    _waiting: dict[bytes, deque[Signal]] = field(default_factory=dict)
     _spoken: dict[tuple[bytes, str], int] = field(default_factory=dict)
-    _signalled: dict[bytes, int] = field(default_factory=dict)
+    _scored: dict[tuple[bytes, str, str], int] = field(default_factory=dict)
+    _waiting: list[Outcome] = field(default_factory=list)
+    _pooled: deque[Scores] = field(default_factory=lambda: deque(maxlen=RECENT_CLOSES))
+    _alarmed: set[tuple[str, int, str, str]] = field(default_factory=set)
     _rates: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=64))
 
     async def follow(self, settings: Settings) -> None:
-        """Read both topics until cancelled."""
-        tps = topic_partitions(settings, "candles") + topic_partitions(settings, "signals")
+        """Read the topics until cancelled."""
+        takers = {settings.topic(name): getattr(self, f"_take_{name}") for name in TOPICS}
         async with started(new_reader(settings, max_partition_fetch_bytes=4 << 20)) as reader:
-            reader.assign(tps)
+            reader.assign([tp for name in TOPICS for tp in topic_partitions(settings, name)])
             await reader.seek_to_beginning()
             while True:
-                await self._take(reader, settings)
+                await self._take(reader, takers)
 
-    async def _take(self, reader: AIOKafkaConsumer, settings: Settings) -> None:
-        fetched = await reader.getmany(timeout_ms=100, max_records=2_000)
-        for tp, records in fetched.items():
-            take = self._candle if tp.topic == settings.topic("candles") else self._signal
+    async def _take(self, reader: AIOKafkaConsumer, takers: dict[str, Any]) -> None:
+        for tp, records in (await reader.getmany(timeout_ms=100, max_records=2_000)).items():
             for record in records:
-                take(record)
+                takers[tp.topic](record)
         self._rates.append((time.monotonic(), self.signals))
-        for key in {record.key for records in fetched.values() for record in records}:
-            self._score(key)
+        self._score()
 
-    def _candle(self, record: ConsumerRecord[Any, Any]) -> None:
-        candle: Candle = decode_candle(record.value)
-        self.candles += 1
-        self.newest_close_ms = max(self.newest_close_ms, candle.close_time_ms)
-        if candle.high is None or candle.low is None or candle.close is None:
-            return
-        self._bars.setdefault(record.key, {})[candle.close_time_ms] = (
-            candle.close,
-            (candle.high - candle.low) / candle.close,
-        )
-
-    def _signal(self, record: ConsumerRecord[Any, Any]) -> None:
+    def _take_signals(self, record: Any) -> None:
         signal = decode_signal(record.value)
         identity = (record.key, signal.model)
         if signal.close_time_ms <= self._spoken.get(identity, -1):
@@ -122,36 +124,56 @@ class Scoreboard:
         self._spoken[identity] = signal.close_time_ms
         self.signals += 1
         self._newest[record.key] = signal
-        self._signalled[record.key] = signal.close_time_ms
-        self._waiting.setdefault(record.key, deque()).append(signal)
 
-    def _score(self, key: bytes) -> None:
-        """Score what is due of a series, and forget the bars that nothing waits for."""
-        waiting, bars = self._waiting.get(key), self._bars.get(key)
-        if waiting is None or not bars:
+    def _take_outcomes(self, record: Any) -> None:
+        outcome = decode_outcome(record.value)
+        identity = (record.key, outcome.model, outcome.bundle)
+        if outcome.close_time_ms <= self._scored.get(identity, -1):
             return
-        newest = max(bars)
-        due: list[tuple[Signal, Realised]] = []
-        while waiting and waiting[0].target_time_ms <= newest:
-            signal = waiting.popleft()
-            realised = _realised(signal, bars)
-            if realised:
-                due.append((signal, realised))
-        # Signals come after candles, so nothing newer than the last signal may go yet.
-        needed_after = waiting[0].close_time_ms if waiting else self._signalled[key]
-        for close_time_ms in [at for at in bars if at <= needed_after]:
-            del bars[close_time_ms]
-        for at in range(0, len(due), SCORE_AT_ONCE):
-            self._add(due[at : at + SCORE_AT_ONCE])
+        self._scored[identity] = outcome.close_time_ms
+        self.outcomes += 1
+        self._waiting.append(outcome)
 
-    def _add(self, due: list[tuple[Signal, Realised]]) -> None:
-        for bundle in {signal.bundle for signal, _ in due}:
-            mine = [pair for pair in due if pair[0].bundle == bundle]
-            scores = score([signal for signal, _ in mine], [realised for _, realised in mine])
-            baselines = self.specs[bundle].baselines
-            vol60 = float(gaussian_crps(scores.y_range, baselines.vol60_mean, baselines.vol60_sd).sum())
-            self.skill.add(scores, vol60)
-            self.skill_by_bundle.setdefault(bundle, Skill()).add(scores, vol60)
+    def _take_scores(self, record: Any) -> None:
+        scores = decode_scores(record.value)
+        if scores.partition is None and scores.outcomes:
+            self._pooled.append(scores)
+
+    def _take_drift(self, record: Any) -> None:
+        drift = decode_drift(record.value)
+        identity = (drift.model, drift.target_time_ms, drift.detector, drift.level)
+        if identity not in self._alarmed:
+            self._alarmed.add(identity)
+            self.drift.append(drift)
+
+    def _take_models(self, record: Any) -> None:
+        try:
+            result = self._log.apply(record.offset, record.key, record.value, dict(record.headers))
+            if isinstance(result, CompleteBundle):
+                self.specs[result.sha256] = unpack(result.blob).spec
+            elif isinstance(result, Accepted):
+                self.activations.append(result)
+        except (InvalidMessage, InvalidBundle):
+            return  # predict refuses it as well, and says why
+
+    def _score(self) -> None:
+        """Score what came in; an outcome may be here before the bundle that it names."""
+        for bundle in {outcome.bundle for outcome in self._waiting} & set(self.specs):
+            mine = [outcome for outcome in self._waiting if outcome.bundle == bundle]
+            real = [outcome for outcome in mine if outcome.origin != "injected"]
+            made_up = [outcome for outcome in mine if outcome.origin == "injected"]
+            self.skill.add(real, self.specs[bundle])
+            if made_up:
+                self.skill_injected.setdefault(bundle, Skill()).add(made_up, self.specs[bundle])
+        self._waiting = [outcome for outcome in self._waiting if outcome.bundle not in self.specs]
+
+    def recent(self) -> Recent:
+        """Coverage lately: where a misfit shows first."""
+        n = sum(scores.outcomes for scores in self._pooled)
+        if not n:
+            return Recent()
+        covered = (sum(s.range_covered for s in self._pooled), sum(s.return_covered for s in self._pooled))
+        return Recent(covered[0] / n, covered[1] / n)
 
     def last(self) -> list[Signal]:
         """The newest signal of each series, the newest first."""
@@ -165,13 +187,3 @@ class Scoreboard:
         if len(recent) < 2 or recent[-1][0] == recent[0][0]:
             return 0.0
         return (recent[-1][1] - recent[0][1]) / (recent[-1][0] - recent[0][0])
-
-
-def _realised(signal: Signal, bars: dict[int, tuple[float, float]]) -> Realised | None:
-    """None when a bar of the horizon is absent: such a label is withheld."""
-    step = (signal.target_time_ms - signal.close_time_ms) // signal.horizon_bars
-    ahead = [bars.get(signal.close_time_ms + (i + 1) * step) for i in range(signal.horizon_bars)]
-    known = [bar for bar in ahead if bar is not None]
-    if len(known) < signal.horizon_bars:
-        return None
-    return Realised(known[-1][0], sum(bar[1] for bar in known) / len(known))

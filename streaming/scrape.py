@@ -8,11 +8,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import urllib.request
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from models.errors import CandlewickError
+
 TIMEOUT_S = 1.0
+TRIES = 50
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,21 @@ def _read(port: int) -> Scrape:
     return Scrape(totals, buckets)
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> int:
+    """The first of so many ports of 127.0.0.1, one after another, that nobody listens on now.
+
+    Raises:
+        CandlewickError: none were found.
+    """
+    for _ in range(TRIES):
+        with ExitStack() as held:
+            first = held.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                for further in range(port + 1, port + count):
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", further))
+            except (OSError, OverflowError):
+                continue
+            return port
+    raise CandlewickError(f"found no {count} free ports side by side; is this machine out of them?")

@@ -65,6 +65,52 @@ class PredictSettings(_Frozen):
     kafka_timeout_s: Seconds = Field(default=120, description="a batch not acknowledged after so long ends the process")
 
 
+class TrainSettings(_Frozen):
+    """The role `train`."""
+
+    memory_mb: Annotated[int, Field(ge=256, le=1_048_576)] = Field(default=4_096, description="of a training process")
+    nice: Annotated[int, Field(ge=0, le=19)] = Field(default=15, description="of a training process")
+    epochs: Annotated[int, Field(ge=1, le=1_000)] = Field(default=30, description="at most")
+    history_bars: Annotated[int, Field(ge=2_000, le=10_000_000)] = Field(
+        default=131_400, description="to train on, at most; 91 days of minutes"
+    )
+    validation_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        default=0.1, description="of the rows, at the least"
+    )
+    attempts: Annotated[int, Field(ge=1, le=10)] = Field(default=3, description="that may fail before the job does")
+    retry_delay_s: Seconds = 5
+    session_timeout_s: Seconds = 10
+    poll_s: Seconds = Field(default=0.25, description="between looks at how far candles got")
+    quiet_s: Seconds = Field(default=30, description="the first series passed so long ago: the others are not awaited")
+    patience_days: Annotated[float, Field(gt=0, le=400)] = Field(default=30, description="to wait for a job's candles")
+    step_timeout_h: Annotated[float, Field(gt=0, le=240)] = Field(default=12, description="of one training process")
+
+
+class MonitorSettings(_Frozen):
+    """The role `monitor`."""
+
+    pool_timeout_s: Seconds = Field(default=30, description="for the slowest partition of a close, after its first")
+    commit_interval_s: Seconds = 0.5
+    session_timeout_s: Seconds = 10
+    drain_timeout_s: Seconds = Field(default=8, description="for the batch in flight at SIGTERM or a rebalance")
+    stall_timeout_s: Seconds = Field(default=60, description="no progress for so long while lag grows ends the process")
+    kafka_timeout_s: Seconds = Field(default=120, description="a batch not acknowledged after so long ends the process")
+
+
+class DriftSettings(_Frozen):
+    """When a challenger is asked for; bars and spans of event time."""
+
+    min_new_bars: Annotated[int, Field(ge=60, le=100_000)] = Field(
+        default=360, description="to train on, after an alarm"
+    )
+    judge_bars: Annotated[int, Field(ge=60, le=100_000)] = Field(default=360, description="to judge on, after those")
+    cool_down_hours: Annotated[float, Field(ge=0, le=8_760)] = Field(default=24, description="from one job to the next")
+    retrain_after_days: Annotated[float, Field(ge=0, le=3_650)] = Field(
+        default=7, description="a champion older than this is challenged without an alarm; 0: never"
+    )
+    attempts: Annotated[int, Field(ge=1, le=100)] = Field(default=3, description="jobs for one alarm that stands")
+
+
 class Settings(BaseSettings):
     """One process's settings. `candlewick settings` shows them; secrets stay hidden."""
 
@@ -80,6 +126,9 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     broker: BrokerSettings = BrokerSettings()
     predict: PredictSettings = PredictSettings()
+    monitor: MonitorSettings = MonitorSettings()
+    drift: DriftSettings = DriftSettings()
+    train: TrainSettings = TrainSettings()
     data_dir: Path = Field(default_factory=default_data_dir, description="the embedded broker's folder and lock")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(

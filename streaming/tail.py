@@ -18,7 +18,7 @@ from models.events import Candle, Origin, decode_candle
 from models.series import Series, parse_key
 from streaming.clients import new_reader, started
 from streaming.settings import Settings
-from streaming.topics import check_topics, topic_partitions
+from streaming.topics import require_topics, topic_partitions
 
 FIRST_LOOK = 2_000
 """Records looked at from the end of each partition; twice as many each time they do not answer the question."""
@@ -37,11 +37,13 @@ class _Seen:
     """What lies between the end of the log and where has been looked."""
 
     newest: dict[bytes, Tail] = field(default_factory=dict)  # by key
+    oldest: dict[bytes, int] = field(default_factory=dict)  # likewise
     oldest_ms: dict[TopicPartition, int] = field(default_factory=dict)  # close of the partition's oldest candle seen
 
     def add(self, tp: TopicPartition, key: bytes, candle: Candle) -> None:
         tail = Tail(candle.close_time_ms, candle.origin)
         self.newest[key] = max(self.newest.get(key, tail), tail)
+        self.oldest[key] = min(self.oldest.get(key, tail.close_time_ms), tail.close_time_ms)
         self.oldest_ms[tp] = min(self.oldest_ms.get(tp, tail.close_time_ms), tail.close_time_ms)
 
 
@@ -75,9 +77,36 @@ async def newest_close(settings: Settings, timeframe_ms: int) -> Tail | None:
     return newest
 
 
+async def recent_closes(settings: Settings, timeframe_ms: int) -> dict[bytes, Tail]:
+    """Key to newest candle of the series of this timeframe that are among the last records of each partition.
+
+    Raises:
+        TimeoutError: the log could not be read in two minutes.
+    """
+    async with asyncio.timeout(TIMEOUT_S), aclosing(_looks(settings)) as looks:
+        seen = await anext(looks)
+    return {key: tail for key, tail in seen.newest.items() if parse_key(key).timeframe_ms == timeframe_ms}
+
+
+async def oldest_close(settings: Settings, timeframe_ms: int) -> int | None:
+    """The oldest close (UTC ms) of this timeframe among the first records of each partition; None: there is none.
+
+    Raises:
+        TimeoutError: the log could not be read in two minutes.
+    """
+    await require_topics(settings, "candles")
+    tps, seen = topic_partitions(settings, "candles"), _Seen()
+    async with asyncio.timeout(TIMEOUT_S), started(new_reader(settings)) as reader:
+        begins, ends = await reader.beginning_offsets(tps), await reader.end_offsets(tps)
+        spans = {tp: (begins[tp], min(ends[tp], begins[tp] + FIRST_LOOK)) for tp in tps if begins[tp] < ends[tp]}
+        await _read(reader, spans, seen)
+    mine = (close for key, close in seen.oldest.items() if parse_key(key).timeframe_ms == timeframe_ms)
+    return min(mine, default=None)
+
+
 async def _looks(settings: Settings) -> AsyncGenerator[_Seen, None]:
     """Look back farther and farther; at least once, and for the last time when the log begins there."""
-    await check_topics(settings, "candles")
+    await require_topics(settings, "candles")
     seen, tps = _Seen(), topic_partitions(settings, "candles")
     async with started(new_reader(settings)) as reader:
         upper, begins = await reader.end_offsets(tps), await reader.beginning_offsets(tps)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import SecretStr
+
 from models.errors import CandlewickError
 from streaming.clients import new_admin, started
 from streaming.embedded_kafka import BrokerConfig, EmbeddedKafka
@@ -26,8 +28,8 @@ from streaming.topics import create_topics
 T = TypeVar("T")
 
 POLL_S = 0.2
-ROLES = ("predict",)
-"""Every role that exists."""
+ROLES = ("predict", "monitor", "train")
+"""Every role that exists, a process each; metrics are served on `metrics_port`, the next one, and the one after."""
 
 
 @dataclass
@@ -99,7 +101,7 @@ async def up(settings: Settings, roles: Sequence[str] = ROLES) -> AsyncIterator[
         CandlewickError: whatever cannot be started, with its mend.
     """
     async with kafka(settings) as (reachable, broker):
-        children = [_child(reachable, role) for role in roles]
+        children = [_child(reachable, role, index) for index, role in enumerate(roles)]
         keepers = [asyncio.create_task(child.keep()) for child in children]
         if broker:
             keepers.append(asyncio.create_task(_watch(broker)))
@@ -127,17 +129,27 @@ def _pass_on(done: asyncio.Task[None], failed: asyncio.Future[None]) -> None:
         failed.set_exception(error)
 
 
-def _child(settings: Settings, role: str) -> Child:
+def _child(settings: Settings, role: str, index: int) -> Child:
     if settings.kafka.bootstrap_servers is None:
         raise CandlewickError("a role needs to know its Kafka; this is a mistake of the caller")
-    env = os.environ | {
-        "CANDLEWICK_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
-        "CANDLEWICK_KAFKA__TOPIC_PREFIX": settings.kafka.topic_prefix,
-        "CANDLEWICK_KAFKA__PARTITIONS": str(settings.kafka.partitions),
-        "CANDLEWICK_KAFKA__SECURITY_PROTOCOL": settings.kafka.security_protocol,
-        "CANDLEWICK_DATA_DIR": str(settings.data_dir),
-        "CANDLEWICK_METRICS_PORT": str(settings.metrics_port),
-        "CANDLEWICK_PREDICT__COMMIT_INTERVAL_S": str(settings.predict.commit_interval_s),
-    }
+    env = os.environ | environment(settings)
+    if settings.metrics_port:
+        env["CANDLEWICK_METRICS_PORT"] = str(settings.metrics_port + index)
     command = [sys.executable, "-m", "candlewick", "run", role, "--with-parent"]
     return Child(role, command, env, settings.data_dir / "logs" / f"{role}.log")
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Variables that give a child these very settings; secrets it has from where this process has them."""
+    variables: dict[str, str] = {}
+    for name, value in settings.model_dump(mode="json").items():
+        fields = {f"__{inner}": each for inner, each in value.items()} if isinstance(value, dict) else {"": value}
+        for inner, each in fields.items():
+            if each is not None and not isinstance(_raw(settings, name, inner), SecretStr):
+                variables[f"CANDLEWICK_{name}{inner}".upper()] = str(each)
+    return variables
+
+
+def _raw(settings: Settings, name: str, inner: str) -> object:
+    value = getattr(settings, name)
+    return getattr(value, inner.removeprefix("__")) if inner else value

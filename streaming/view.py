@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from models.events import Signal
-from streaming.scoreboard import Skill
+from models.scoring import COVERAGE
+from streaming.scoreboard import RECENT_CLOSES, Recent, Skill
 
 SKILL_ROWS = (
     ("range CRPS / HAR", "range_crps_vs_har", 1.0),
@@ -27,6 +28,9 @@ SKILL_ROWS = (
     ("80 % return interval holds", "return_coverage80", None),
 )
 """Label, key of `Skill.as_dict`, and the line under which the ratio beats its baseline."""
+LOOP_LINES = 6
+BAND = 0.1
+"""Coverage of so few closes swings by itself; further from nominal it is shown in red."""
 
 
 @dataclass
@@ -37,8 +41,10 @@ class Scene:
     clock_ms: int = 0  # of the replayed world
     begin_ms: int = 0
     end_ms: int = 0
+    injected: bool = False  # the candles replayed now are made up
     candles: int = 0
     signals: int = 0
+    outcomes: int = 0
     signals_per_s: float = 0.0
     batch_candles: str = "-"
     latency: str = "-"
@@ -46,6 +52,8 @@ class Scene:
     epoch: int | None = None
     training: tuple[int, int, str] | None = None  # epoch, of how many, and how it stands
     skill: Skill = field(default_factory=Skill)
+    recent: Recent = field(default_factory=Recent)
+    loop: Sequence[str] = ()  # what drift, jobs and the gate said last, the newest at the end
     last: Sequence[Signal] = ()
 
 
@@ -54,9 +62,9 @@ def draw(scene: Scene) -> RenderableType:
     top = Table.grid(expand=True, padding=(0, 1))
     top.add_column(ratio=1)
     top.add_column(ratio=1)
-    top.add_row(_flow(scene), _skill(scene.skill))
+    top.add_row(_flow(scene), _skill(scene))
     return Panel(
-        Group(_clock(scene), Text(), top, _signals(scene.last)),
+        Group(_clock(scene), _market(scene), top, _loop(scene.loop), _signals(scene.last)),
         title="[b]candlewick[/b]  real candles, real Kafka, honest signals",
         subtitle="Ctrl-C stops everything and leaves nothing behind",
         border_style="cyan",
@@ -78,12 +86,20 @@ def _clock(scene: Scene) -> RenderableType:
     return line
 
 
+def _market(scene: Scene) -> RenderableType:
+    if not scene.injected:
+        return Text()
+    text = "INJECTED: from here on the demo moves prices five times as far in minutes 0-9 of every hour"
+    return Text(text, style="bold white on red")
+
+
 def _flow(scene: Scene) -> RenderableType:
     table = Table(box=None, show_header=False, title="flow", title_justify="left", title_style="bold")
     table.add_column(style="dim")
     table.add_column(justify="right")
     table.add_row("candles", f"{scene.candles:,}")
     table.add_row("signals", f"{scene.signals:,}  ({scene.signals_per_s:,.0f}/s)")
+    table.add_row("outcomes", f"{scene.outcomes:,}")
     table.add_row("candles a batch p50 / p99", scene.batch_candles)
     table.add_row("batch to acknowledged p50 / p99", scene.latency)
     table.add_row("bundle", scene.bundle)
@@ -91,7 +107,8 @@ def _flow(scene: Scene) -> RenderableType:
     return table
 
 
-def _skill(skill: Skill) -> RenderableType:
+def _skill(scene: Scene) -> RenderableType:
+    skill = scene.skill
     table = Table(box=None, show_header=False, title="so far, measured", title_justify="left", title_style="bold")
     table.add_column(style="dim")
     table.add_column(justify="right")
@@ -105,7 +122,20 @@ def _skill(skill: Skill) -> RenderableType:
         else:
             table.add_row(label, Text(f"{value:.3f}", style="green" if value < line else "red"))
     table.add_row("signals scored", f"{skill.scored:,}")
+    for label, coverage in zip(("range", "return"), scene.recent, strict=True):
+        shown = Text("-") if coverage is None else Text(f"{coverage:.1%}", style=_coverage_style(coverage))
+        table.add_row(f"the same, last {RECENT_CLOSES} closes ({label})", shown)
     return table
+
+
+def _coverage_style(coverage: float) -> str:
+    return "green" if abs(coverage - COVERAGE) <= BAND else "bold red"
+
+
+def _loop(said: Sequence[str]) -> RenderableType:
+    lines = list(said[-LOOP_LINES:]) or ["no drift, no job: nothing has been asked of the trainer"]
+    lines += [""] * (LOOP_LINES - len(lines))
+    return Group(Text("the loop", style="bold"), *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
 
 def _signals(last: Sequence[Signal]) -> RenderableType:

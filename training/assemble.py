@@ -21,7 +21,7 @@ from training.train import Fitted, Recipe
 
 def assemble(dataset: Dataset, split: Split, recipe: Recipe, fitted: Fitted, model: str) -> bytes:
     """Pack a bundle for the slot `model`: baselines from the training rows, calibration from the validation rows."""
-    train, validation = (dataset.rows(span.first, span.stop) for span in (split.train, split.validation))
+    train, validation = (dataset.rows(*span) for span in (split.train, split.validation))
     raw = run_windows(fitted, dataset, validation)
     calibration = calibrate(raw, dataset.y_return[validation], dataset.y_range[validation], fitted.dof)
     spec = Spec(
@@ -53,4 +53,5 @@ def run_windows(fitted: Fitted, dataset: Dataset, rows: Rows) -> NDArray[np.floa
 
 def trained_until_ms(dataset: Dataset, split: Split) -> int:
     """Close time of the last bar that any label of training or validation saw."""
-    return int(dataset.close_time_ms[split.validation.stop - 1 + dataset.horizon_bars])
+    last = max(split.train.stop, split.validation.stop) - 1
+    return int(dataset.close_time_ms[last + dataset.horizon_bars])

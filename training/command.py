@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from models.errors import CandlewickError
 from training.progress import Progress, json_lines, progress_bar
 from training.report import FILE_NAME, UNPROVEN, check_writable, in_words, peak_memory_mb, write_report
-from training.split import Fractions, split_time
+from training.split import Fractions, split_spread, split_time
 
 if TYPE_CHECKING:
     from models.candle_table import CandleTable
@@ -45,16 +45,26 @@ class TrainOptions:
     epochs: int = 30  # at most
     seed: int = 0
     fractions: Fractions = field(default_factory=Fractions)
+    validate: str = "newest"  # rows before the test span; or `spread` in blocks over history, and the newest train
 
 
 def run_train(options: Mapping[str, Any], as_json: bool) -> None:
     """What the command line calls: train, show progress, say what came of it."""
     named = dict(options)
-    wanted = TrainOptions(candles=named.pop("paths"), train_until_ms=named.pop("until_ms"), **named)
+    fractions = _fractions(named.pop("split"))
+    until_ms = named.pop("until_ms")
+    wanted = TrainOptions(candles=named.pop("paths"), train_until_ms=until_ms, fractions=fractions, **named)
     with json_lines() if as_json else progress_bar() as progress:
         path = train(wanted, progress)
     report = json.loads((wanted.out / FILE_NAME).read_text())
     sys.stdout.write((json.dumps({"file": str(path), **report}) if as_json else in_words(report)) + "\n")
+
+
+def _fractions(text: str) -> Fractions:
+    try:
+        return Fractions(*map(float, text.split(",")))
+    except (TypeError, ValueError) as error:
+        raise CandlewickError(f"--split {text!r} must be three shares that sum to 1, like 0.7,0.15,0.15") from error
 
 
 def train(options: TrainOptions, progress: Progress | None = None) -> Path:
@@ -76,7 +86,8 @@ def train(options: TrainOptions, progress: Progress | None = None) -> Path:
     from training.dataset import build_dataset
 
     dataset = build_dataset(table, options.lookback, options.horizon)
-    split = split_time(dataset.labelled.sum(axis=0), options.fractions, options.horizon)
+    cut = split_spread if options.validate == "spread" else split_time
+    split = cut(dataset.labelled.sum(axis=0), options.fractions, options.horizon)
     model = options.model or f"default-{table.timeframe}"
     blob, fitted = _fit(dataset, split, recipe, model, progress)
     report = {

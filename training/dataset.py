@@ -17,6 +17,7 @@ from models.errors import CandlewickError
 from models.features import WARM_UP_BARS
 from models.grid import grid_features
 from models.label import labels
+from training.split import Span
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -41,10 +42,12 @@ class Dataset:
     usable: Mask  # (S, T) the window of L rows that ends here is warm and whole: the row would be served
     labelled: Mask  # (S, T) usable, and its label is known
 
-    def rows(self, first: int, stop: int) -> Rows:
-        """The labelled rows of slots `first <= slot < stop`, ordered by slot."""
-        slot, symbol = np.nonzero(self.labelled[:, first:stop].T)
-        return symbol, slot + first
+    def rows(self, *span: int) -> Rows:
+        """The labelled rows of a span of slots, ordered by slot; `first, stop` or all that a `Span` holds."""
+        wanted = Span(*span)
+        slot, symbol = np.nonzero(self.labelled[:, wanted.first : wanted.stop].T)
+        held = wanted.holds(slot + wanted.first)
+        return symbol[held], slot[held] + wanted.first
 
     def windows(self, rows: Rows, chunk: int = 4_096) -> Iterator[NDArray[np.float32]]:
         """The windows `(n, L, F)` that end at rows, a chunk at a time, newest last."""

@@ -9,11 +9,14 @@ end at different times, a share of the time alone could leave a test span with o
 The row at slot t sees bars up to t, and its label bars t+1 .. t+H. So the purge is one horizon: the last H rows before
 a cut are dropped. There is no embargo after it: features reach back over a cut, as they do in serving, but only to bars
 that had closed.
+
+Who trains because the market has changed must not keep the newest bars to validate on: then only the old market would
+train. `split_spread` cuts validation into blocks all over history, and trains on the newest bars.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,8 @@ from models.errors import CandlewickError
 
 MIN_ROWS = 64
 """Rows a span must keep after its purge."""
+VALIDATION_BLOCK_BARS = 60
+"""Of a validation spread over history: an hour of minutes. Short, so that a market some hours old is in it as well."""
 
 
 class Fractions(NamedTuple):
@@ -33,10 +38,25 @@ class Fractions(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Slots `first <= slot < stop` whose rows may be used; their labels end before `stop + horizon`."""
+    """Slots `first <= slot < stop` whose rows may be used; their labels end before `stop + horizon`.
+
+    Where `every` is not 0, only those whose distance from the last slot, modulo `every`, lies within `width` of
+    `begin`.
+    """
 
     first: int
     stop: int
+    every: int = 0
+    begin: int = 0
+    width: int = 0
+
+    def holds(self, slot: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+        """Which of these slots are in it."""
+        inside = (slot >= self.first) & (slot < self.stop)
+        if not self.every:
+            return np.asarray(inside)
+        place = (self.stop - 1 - slot) % self.every
+        return np.asarray(inside & (place >= self.begin) & (place < self.begin + self.width))
 
     @property
     def slots(self) -> int:
@@ -71,8 +91,28 @@ def split_time(rows: NDArray[np.int64], fractions: Fractions, horizon_bars: int)
     cuts = [total * fractions.train, total * (fractions.train + fractions.validation)]
     validation, test = (int(np.searchsorted(past, round(cut), side="right")) for cut in cuts)
     split = Split(Span(first, validation - horizon_bars), Span(validation, test - horizon_bars), Span(test, last + 1))
+    return _held_to_least(split, rows, horizon_bars)
+
+
+def split_spread(rows: NDArray[np.int64], fractions: Fractions, horizon_bars: int) -> Split:
+    """Keep the newest rows to test on, and spread validation over all before them in blocks; purge around each block.
+
+    Arguments and errors are those of `split_time`. The newest bars before the test span train.
+    """
+    whole = split_time(rows, fractions, horizon_bars)
+    first, stop = whole.train.first, whole.validation.stop
+    share = fractions.validation / (fractions.train + fractions.validation)
+    every = round(VALIDATION_BLOCK_BARS / share)
+    train_bars = every - VALIDATION_BLOCK_BARS - 2 * horizon_bars
+    train = Span(first, stop, every, 0, train_bars)
+    validation = Span(first, stop, every, train_bars + horizon_bars, VALIDATION_BLOCK_BARS)
+    return _held_to_least(Split(train, validation, whole.test), rows, horizon_bars)
+
+
+def _held_to_least(split: Split, rows: NDArray[np.int64], horizon_bars: int) -> Split:
+    slots = np.arange(len(rows))
     for name, span in zip(Split._fields, split, strict=True):
-        left = int(rows[span.first : max(span.stop, span.first)].sum())
+        left = int(rows[span.holds(slots)].sum())
         if left < MIN_ROWS:
             raise CandlewickError(
                 f"{left} usable rows are left for {name}, at least {MIN_ROWS} are needed: "

@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from time import monotonic
 from typing import cast
 
@@ -144,21 +145,27 @@ class Chunks:
         both = np.stack([dataset.y_return, dataset.y_range], axis=-1, dtype=np.float32)
         self._labels = torch.from_numpy(both)  # (S, T, 2)
         self._labelled = dataset.labelled
-        self._labels_before = np.cumsum(np.pad(dataset.labelled, ((0, 0), (1, 0))), axis=1)  # (S, T + 1)
+        self._labels_before = lru_cache(self._count_labels)  # a split has two spans that are asked for again and again
 
     def starts(self, span: Span, shift: int = 0) -> NDArray[np.int64]:
         """`(n, 2)` symbol and first loss of the chunks whose losses tile a span; those without a label are left out."""
         tiles = np.arange(span.first - shift, span.stop, LOSS_BARS)
         first, stop = np.clip([tiles, tiles + LOSS_BARS], span.first, span.stop)
-        tile, symbol = np.nonzero((self._labels_before[:, stop] - self._labels_before[:, first]).T)
+        before = self._labels_before(span)
+        tile, symbol = np.nonzero((before[:, stop] - before[:, first]).T)
         return np.stack([symbol, tiles[tile]], axis=1)
+
+    def _count_labels(self, span: Span) -> NDArray[np.int64]:
+        """`(S, T + 1)` how many labels of the span lie before each slot."""
+        held = self._labelled & span.holds(np.arange(self._labelled.shape[1]))
+        return np.cumsum(np.pad(held, ((0, 0), (1, 0))), axis=1)
 
     def take(self, starts: NDArray[np.int64], span: Span) -> tuple[Tensor, Tensor, Tensor]:
         """Features `(B, T, F)`, labels `(B, T, 2)`, and which of them count `(B, T)`."""
         symbol = starts[:, :1]  # (B, 1)
         slot = starts[:, 1:] + np.arange(-self.burn_in, LOSS_BARS)  # (B, T)
         inside = np.clip(slot, 0, self._labelled.shape[1] - 1)
-        counts = self._labelled[symbol, inside] & (slot >= span.first) & (slot < span.stop)
+        counts = self._labelled[symbol, inside] & span.holds(slot)
         counts[:, : self.burn_in] = False
         at = torch.from_numpy(symbol), torch.from_numpy(inside)
         return self._features[at], self._labels[at], torch.from_numpy(counts)
@@ -196,7 +203,7 @@ def validation_score(network: Lstm, data: Chunks, span: Span, log_dof: Tensor) -
 
 def set_feature_scale(network: Lstm, dataset: Dataset, span: Span) -> None:
     """Give the network the mean and standard deviation of the features of the training rows."""
-    known = dataset.features[dataset.rows(span.first, span.stop)]  # (n, F)
+    known = dataset.features[dataset.rows(*span)]  # (n, F)
     network.feature_mean.copy_(torch.from_numpy(known.mean(axis=0, dtype=np.float64)))
     network.feature_sd.copy_(torch.from_numpy(np.maximum(known.std(axis=0, dtype=np.float64), LEAST_FEATURE_SD)))
 

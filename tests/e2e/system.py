@@ -80,6 +80,11 @@ class Worker:
         return self._process.poll()
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
     def is_ready(self) -> bool:
         """Whether it said so on its stdout."""
         return '{"ready": ' in self._said.read_text()

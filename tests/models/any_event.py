@@ -25,7 +25,7 @@ def any_event(struct: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
     return st.builds(struct, **{field.name: _any_of(field.type) for field in info.fields})
 
 
-def _any_of(type_: inspect.Type) -> st.SearchStrategy[Any]:
+def _any_of(type_: inspect.Type) -> st.SearchStrategy[Any]:  # noqa: PLR0911 - a case a type
     match type_:
         case inspect.UnionType(types=types):
             return st.one_of([_any_of(each) for each in types])

@@ -40,10 +40,12 @@ def records(blob: bytes = BLOB, publication: str = "p1") -> list[Record]:
     return [Record(chunk.key, chunk.value, dict(chunk.headers)) for chunk in chunks(blob, publication)]
 
 
-def activation(sha256: str = SHA256, version: int = 1) -> Record:
+def activation(sha256: str = SHA256, version: int = 1, job: str | None = None) -> Record:
     return Record(
         b"activation/default-1m/1",
-        encode(Activation(v=version, model="default-1m", bundle=sha256, effective_from_ms=0, reason="by hand")),
+        encode(
+            Activation(v=version, model="default-1m", bundle=sha256, effective_from_ms=0, reason="by hand", job=job)
+        ),
     )
 
 
@@ -220,3 +222,10 @@ def test_activation_is_valid_exactly_if_its_whole_bundle_lies_before_it(some: li
     log, plain = BundleLog(), PlainLog()
     assert fold(log, *some) == [plain.expects(record) for record in some]
     assert log.complete == plain.whole
+
+
+def test_job_that_activates_again_after_its_first_valid_activation_has_no_effect() -> None:
+    log = BundleLog()
+    early = activation(job="a")  # before its bundle: it does not count
+    found = fold(log, early, *records(), activation(job="a"), activation(job="a"), activation(job="b"), activation())
+    assert found == ["InvalidBundle", "-", "-", "whole", "valid", "-", "valid", "valid"]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import CandlewickError
-from training.split import MIN_ROWS, Fractions, split_time
+from training.split import MIN_ROWS, VALIDATION_BLOCK_BARS, Fractions, Span, split_spread, split_time
 
 gaps = st.lists(st.tuples(st.integers(0, 900), st.integers(1, 200)), max_size=4)
 
@@ -40,7 +40,7 @@ def test_split_time_any_history_no_label_reaches_a_later_span(
 
 def test_split_time_default_fractions_cut_at_70_and_85_percent() -> None:
     split = split_time(np.full(10_000, 9), Fractions(), 3)
-    assert split == ((0, 6_997), (7_000, 8_497), (8_500, 10_000))
+    assert split == (Span(0, 6_997), Span(7_000, 8_497), Span(8_500, 10_000))
 
 
 def test_split_time_series_that_ends_late_does_not_get_the_test_span_alone() -> None:
@@ -64,3 +64,34 @@ def test_split_time_without_a_row_is_refused() -> None:
 def test_split_time_fractions_that_are_no_shares_are_refused(fractions: Fractions) -> None:
     with pytest.raises(CandlewickError, match="must be above 0 and sum to 1"):
         split_time(np.ones(10_000, int), fractions, 3)
+
+
+@settings(deadline=None)
+@given(
+    slots=st.integers(500, 6_000),
+    horizon=st.integers(1, 60),
+    parts=st.tuples(st.integers(6, 20), st.integers(1, 4), st.integers(1, 4)),
+)
+def test_split_spread_no_label_of_one_span_lies_in_another(
+    slots: int, horizon: int, parts: tuple[int, int, int]
+) -> None:
+    rows = np.full(slots, 3)
+    try:
+        split = split_spread(rows, Fractions(*(part / sum(parts) for part in parts)), horizon)
+    except CandlewickError:
+        return
+    own = [np.flatnonzero(span.holds(np.arange(slots))) for span in split]
+    seen_by_labels = [set((slot[:, None] + np.arange(1, horizon + 1)).ravel().tolist()) for slot in own]
+    for one, other in ((0, 1), (1, 0), (0, 2), (1, 2)):
+        assert not seen_by_labels[one] & set(own[other].tolist())
+        assert not seen_by_labels[one] & seen_by_labels[other]
+
+
+def test_split_spread_trains_on_the_newest_bars_and_validates_all_over() -> None:
+    split = split_spread(np.full(20_000, 9), Fractions(0.88, 0.1, 0.02), 3)
+    train, validation, test = (np.flatnonzero(span.holds(np.arange(20_000))) for span in split)
+    assert test.tolist() == list(range(19_600, 20_000))
+    assert train[-1] == 19_596  # its label ends right before the test span
+    assert train[-1] - validation[-1] > VALIDATION_BLOCK_BARS * 5
+    assert len(validation) / (len(train) + len(validation)) == pytest.approx(0.1, abs=0.02)
+    assert validation[0] < 2_500

@@ -1,0 +1,173 @@
+"""Candles of the topic into a csv file that training reads: `candlewick export`, and the first step of every job.
+
+Enters: a timeframe and a span of closes. Leaves: a file of valid candles of revision 0, each series in order of time.
+Does not know: what they are for.
+
+A file has no column for the exchange. Where two exchanges have a symbol, the first by name gives it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from models.candle_files import COLUMNS
+from models.candle_rows import ROW
+from models.decode import Batch, Columns, decode_batch
+from models.errors import CandlewickError
+from models.series import Series, canonical_symbol, parse_key, timeframe_ms
+from models.series_table import SeriesTable
+from streaming.clients import new_reader, started
+from streaming.settings import Settings
+from streaming.tail import recent_closes
+from streaming.topics import check_topics, topic_partitions
+
+BATCH_RECORDS = 20_000
+LATE_BARS = 60
+"""A series this far behind the others is no longer live, so nothing is read beyond `until` for its sake."""
+
+
+@dataclass
+class Exported:
+    """What went into the file."""
+
+    file: str
+    candles: int = 0
+    series: list[str] = field(default_factory=list)
+    first_close_ms: int | None = None
+    last_close_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which candles: closes `since_ms <= close <= until_ms` (UTC) of the live series of a timeframe."""
+
+    timeframe: str
+    since_ms: int
+    until_ms: int
+
+
+async def export(settings: Settings, wanted: Wanted, out: Path) -> Exported:
+    """Write the candles, as the log has them up to now; absent ones are missing rows.
+
+    Raises:
+        CandlewickError: there is no candle of this timeframe, or the file cannot be written.
+    """
+    length_ms = timeframe_ms(wanted.timeframe)
+    series = chosen(await recent_closes(settings, length_ms))
+    if not series:
+        raise CandlewickError(f"the log of candles holds no series of {wanted.timeframe} to export")
+    done = Exported(str(out), series=sorted(one.key.decode() for one in series))
+    try:
+        with out.open("w", encoding="ascii") as file:
+            file.write(",".join(COLUMNS) + "\n")
+            await _write(settings, wanted, series, file, done)
+    except OSError as error:
+        raise CandlewickError(f"{out} cannot be written ({error.strerror}); free some space") from error
+    return done
+
+
+def chosen(keys: Collection[bytes]) -> set[Series]:
+    """The series a file can hold: one for each symbol that it can name."""
+    by_symbol: dict[str, Series] = {}
+    for series in sorted(map(parse_key, keys)):
+        if _can_be_named(series.symbol):
+            by_symbol.setdefault(series.symbol, series)
+    return set(by_symbol.values())
+
+
+def _can_be_named(symbol: str) -> bool:
+    plain = symbol.isascii() and symbol.isprintable() and not set(symbol) & set(', "')
+    try:
+        return plain and len(symbol) < ROW["symbol"].itemsize and canonical_symbol(symbol) == symbol
+    except ValueError:
+        return False
+
+
+async def _write(settings: Settings, wanted: Wanted, series: Collection[Series], file: TextIO, done: Exported) -> None:
+    table, newest = SeriesTable(), dict[int, int]()
+    async for batch in _batches(settings, wanted):
+        columns, _ = decode_batch(table, batch)
+        mine = np.array([one in series for one in table.series], np.bool_)
+        fits = (
+            mine[columns.row]
+            & ~columns.absent
+            & (columns.revision == 0)
+            & (columns.close_time_ms >= wanted.since_ms)
+            & (columns.close_time_ms <= wanted.until_ms)
+        )
+        file.writelines(_rows(columns.take(fits), table, newest, done))
+
+
+def _rows(columns: Columns, table: SeriesTable, newest: dict[int, int], done: Exported) -> list[str]:
+    """Lines of the file; what is not newer than the last of its series was there already."""
+    lines = []
+    prices = zip(*(column.tolist() for column in columns[4:9]), strict=True)
+    for row, close_ms, ohlcv in zip(columns.row.tolist(), columns.close_time_ms.tolist(), prices, strict=True):
+        if close_ms <= newest.get(row, -1):
+            continue
+        newest[row] = close_ms
+        series = table.series[row]
+        lines.append(f"{close_ms - series.timeframe_ms},{series.symbol},{','.join(map(repr, ohlcv))}\n")
+    if lines:
+        closes = columns.close_time_ms
+        done.candles += len(lines)
+        done.first_close_ms = min(done.first_close_ms or int(closes.min()), int(closes.min()))
+        done.last_close_ms = max(done.last_close_ms or 0, int(closes.max()))
+    return lines
+
+
+async def _batches(settings: Settings, wanted: Wanted) -> AsyncIterator[Batch]:
+    """Records of the span and a little more, partition by partition in the order of the log."""
+    await check_topics(settings, "candles")
+    tps = topic_partitions(settings, "candles")
+    async with started(new_reader(settings)) as reader:
+        left = await _spans(reader, tps, wanted)
+        reader.assign(list(left))
+        for tp, (first, _) in left.items():
+            reader.seek(tp, first)
+        while left:
+            for tp, records in (await reader.getmany(*left, timeout_ms=200, max_records=BATCH_RECORDS)).items():
+                yield _batch(tp.partition, records)
+                if records[-1].offset + 1 >= left[tp][1]:
+                    del left[tp]
+                    reader.pause(tp)
+
+
+async def _spans(
+    reader: AIOKafkaConsumer, tps: list[TopicPartition], wanted: Wanted
+) -> dict[TopicPartition, tuple[int, int]]:
+    """First offset, and the one after the last, of the partitions that have anything. A record's time is its close."""
+    late_ms = wanted.until_ms + LATE_BARS * timeframe_ms(wanted.timeframe)
+    ends = await reader.end_offsets(tps)
+    firsts = await reader.offsets_for_times(dict.fromkeys(tps, wanted.since_ms))
+    lasts = await reader.offsets_for_times(dict.fromkeys(tps, late_ms))
+    spans = {tp: (_offset(firsts[tp], ends[tp]), _offset(lasts[tp], ends[tp])) for tp in tps}
+    return {tp: (first, end) for tp, (first, end) in spans.items() if first < end}
+
+
+def _offset(found: Any, end: int) -> int:
+    return end if found is None else min(int(found.offset), end)
+
+
+def _batch(partition: int, records: list[Any]) -> Batch:
+    return Batch(
+        [record.key for record in records],
+        [record.value for record in records],
+        [partition] * len(records),
+        np.array([record.offset for record in records], np.int64),
+        np.ones(len(records), np.bool_),
+    )
+
+
+def say(done: Exported, as_json: bool) -> None:
+    """Print what was exported."""
+    text = f"{done.candles} candles of {len(done.series)} series in {done.file}"
+    sys.stdout.write((json.dumps(vars(done)) if as_json else text) + "\n")

@@ -1,0 +1,113 @@
+"""The files of a job on this machine: what it trains on, what came of it, and the end of old ones.
+
+Enters: a folder and a job. Leaves: paths, and a challenger that an earlier attempt finished. Does not know: Kafka.
+
+Two processes may be at one job for a moment, when a partition changes hands. So what is not whole has a name that no
+other process uses, and what is whole is named by its hash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from models.bundle import digest
+from models.errors import CandlewickError
+from models.events import RetrainJob, encode
+
+KEPT = 5
+"""Folders of jobs that stay to be looked at."""
+
+
+class FolderFailed(CandlewickError):  # noqa: N818 - an outcome, named as one
+    """The folder cannot be written; the disk may be full."""
+
+
+class _Trained(msgspec.Struct):
+    job: RetrainJob
+    champion: str  # whose shape it has
+    bundle: str
+
+
+_decode = msgspec.json.Decoder(_Trained).decode
+
+
+class JobFolder:
+    """One job's folder. What it holds of candles and messages belongs to this run alone."""
+
+    def __init__(self, data_dir: Path, job: RetrainJob) -> None:
+        self._jobs = data_dir / "jobs"
+        self._job = job
+        self.path = self._jobs / job.job
+        run = uuid.uuid4().hex[:8]
+        self.train_candles, self.judge_candles = self.path / f"train-{run}.csv", self.path / f"judge-{run}.csv"
+        self.champion = self.path / f"champion-{run}.safetensors"
+        self.log = self.path / f"{run}.log"
+        self._done = self.path / "trained.json"
+
+    def make(self) -> None:
+        """Make it, and remove the oldest of the others.
+
+        Raises:
+            FolderFailed: it cannot be written.
+        """
+        with self._written():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.touch()
+            self.log.touch()
+        others = sorted((p for p in self._jobs.iterdir() if p != self.path), key=lambda p: p.stat().st_mtime)
+        for old in others[: max(0, len(others) + 1 - KEPT)]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def trained(self, champion: str) -> Path | None:
+        """The challenger that an earlier attempt at this very job trained to the end, if it is still whole."""
+        try:
+            done = _decode(self._done.read_bytes())
+            file = self.bundle(done.bundle)
+            whole = (done.job, done.champion, digest(file.read_bytes())) == (self._job, champion, done.bundle)
+        except (OSError, msgspec.MsgspecError):
+            return None
+        return file if whole else None
+
+    def keep(self, challenger: Path, champion: str) -> None:
+        """Remember that training is done: whole, or not at all.
+
+        Raises:
+            FolderFailed: it cannot be written.
+        """
+        partial = self.log.with_suffix(".partial")
+        with self._written():
+            partial.write_bytes(encode(_Trained(self._job, champion, challenger.stem)))
+            partial.replace(self._done)
+
+    def keep_champion(self, blob: bytes) -> Path:
+        """Put what serves now beside its challenger.
+
+        Raises:
+            FolderFailed: it cannot be written.
+        """
+        with self._written():
+            self.champion.write_bytes(blob)
+        return self.champion
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise FolderFailed(f"{self.path} cannot be written ({error.strerror}); free some space") from error
+
+    def bundle(self, sha256: str) -> Path:
+        """Where `candlewick train --out` of this folder puts a bundle."""
+        return self.path / f"{sha256}.safetensors"
+
+    def drop_inputs(self) -> None:
+        """Candles are large, and on the topic anyway."""
+        for file in (self.train_candles, self.judge_candles, self.champion):
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)

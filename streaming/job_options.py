@@ -1,0 +1,50 @@
+"""What a job tells `candlewick train`: the champion's shape, and which share of the rows is for what.
+
+Enters: a job, the champion's spec, what was exported. Leaves: words of a command line. Does not know: processes, Kafka.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.events import RetrainJob
+from models.series import timeframe_name
+from models.spec import Spec
+from streaming.settings import TrainSettings
+
+LEAST_SHARE, SHARE_ROWS, MOST_TESTED = 0.01, 300, 0.15
+"""Of the rows, to test on: as few as there may be, for the gate judges on candles that came later."""
+LEAST_VALIDATED_BARS, MOST_VALIDATED = 200, 0.4
+"""Validation is spread over history in blocks of 180 bars, of which one must fit."""
+
+
+def train_options(job: RetrainJob, spec: Spec, exported: dict[str, Any], settings: TrainSettings) -> list[str]:
+    """The champion's shape, this job's span and seed; `exported` is what `candlewick export` said of the candles."""
+    options = {
+        "model": job.model,
+        "network": spec.network.kind,
+        "hidden": spec.network.hidden,
+        "layers": spec.network.layers,
+        "lookback": spec.lookback_bars,
+        "horizon": spec.horizon_bars,
+        "timeframe": timeframe_name(spec.timeframe_ms),
+        "until": job.train_until_ms,
+        "epochs": settings.epochs,
+        "seed": job.seed,
+        "split": _split(exported, spec, settings),
+        "validate": "spread",  # what came last is what the job is for: it trains
+    }
+    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
+
+
+def _split(exported: dict[str, Any], spec: Spec, settings: TrainSettings) -> str:
+    """Shares to train, validate and test on: as few to the others as they can do with."""
+    series = max(1, len(exported["series"]))
+    rows = exported["candles"] - series * (spec.warm_up_bars + spec.lookback_bars + spec.horizon_bars)
+    test = _between(LEAST_SHARE, SHARE_ROWS / max(1, rows), MOST_TESTED)
+    validation = _between(settings.validation_share, LEAST_VALIDATED_BARS * series / max(1, rows), MOST_VALIDATED)
+    return f"{1 - validation - test},{validation},{test}"
+
+
+def _between(least: float, wanted: float, most: float) -> float:
+    return max(least, min(wanted, most))
