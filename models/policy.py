@@ -29,6 +29,7 @@ class Policy:
     retrain_after_ms: int = 7 * DAY_MS  # since the champion's training and any job; 0: no schedule
     max_open_jobs: int = 1
     attempts: int = 3  # jobs for as long as one alarm stands
+    settle_bars: int = 480  # after a promotion: so long the newcomer is given to bring coverage back
     lapse_ms: int = DAY_MS  # so long after its judging a job without an end is no longer waited for
 
 
@@ -108,8 +109,11 @@ def _another_attempt(situation: Situation, policy: Policy) -> _Cause | None:
     if not situation.standing:
         return None
     first = min(situation.standing, key=lambda alarm: alarm.target_time_ms)
-    attempt = sum(each.job.asked_ms >= first.target_time_ms for each in situation.jobs) + 1
-    if attempt > policy.attempts:
+    answers = [each for each in situation.jobs if each.job.asked_ms >= first.target_time_ms]
+    attempt = len(answers) + 1
+    promoted_ms = max((each.job.judge_until_ms for each in answers if each.state == "promoted"), default=0)
+    settling = situation.now_ms < promoted_ms + policy.settle_bars * situation.timeframe_ms
+    if attempt > policy.attempts or (promoted_ms and settling):
         return None
     about = Alarm(
         first.detector, "schedule", situation.now_ms, first.statistic, first.reference, since_ms=first.since_ms

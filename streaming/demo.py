@@ -119,9 +119,9 @@ def _own(settings: Settings, folder: Path) -> Settings:
             "kafka": KafkaSettings(),
             "predict": PredictSettings(commit_interval_s=COMMIT_INTERVAL_S),
             "monitor": MonitorSettings(commit_interval_s=COMMIT_INTERVAL_S),
-            # Nine hours of the new market train: with six, one challenger in two is refused. A refused one is followed
-            # by a fresh one at once, and age alone asks for none.
-            "drift": DriftSettings(min_new_bars=540, cool_down_hours=1, attempts=3, retrain_after_days=0),
+            # Twelve hours of the new market train: with nine, one challenger in three is refused. A refused one is
+            # followed by a fresh one at once, and age alone asks for none.
+            "drift": DriftSettings(min_new_bars=720, cool_down_hours=1, attempts=3, retrain_after_days=0),
             "train": TrainSettings(epochs=EPOCHS),
             "data_dir": folder,
             "metrics_port": free_ports(len(ROLES)),
