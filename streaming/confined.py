@@ -9,12 +9,14 @@ to its end; what it makes is looked at by nobody.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 PR_SET_PDEATHSIG = 1
@@ -25,6 +27,13 @@ def confined(command: Sequence[str], nice: int, memory_mb: int) -> list[str]:
     return [sys.executable, "-S", __file__, str(os.getpid()), str(nice), str(memory_mb), *command]
 
 
+def _lower_session(nice: int) -> None:
+    """Where Linux shares processor time out by session (autogroup), others feel the niceness of the session alone."""
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # no such thing here, or switched off
+            Path("/proc/self/autogroup").write_text(str(nice))
+
+
 def main(parent: str, nice: str, memory_mb: str, *command: str) -> NoReturn:
     """Confine this process, then become the command."""
     if sys.platform == "linux":
@@ -32,6 +41,7 @@ def main(parent: str, nice: str, memory_mb: str, *command: str) -> NoReturn:
     if os.getppid() != int(parent):  # it died before it could be watched
         sys.exit("the process that wanted this is gone")
     os.nice(int(nice))
+    _lower_session(int(nice))
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     most = int(memory_mb) << 20 if hard == resource.RLIM_INFINITY else min(int(memory_mb) << 20, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))  # not the address space: torch maps far more than it uses

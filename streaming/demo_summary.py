@@ -6,6 +6,7 @@ how the demo brought it about.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from streaming.scoreboard import Scoreboard
 
 SHOWN_LEVELS = ("drift", "recovered")
 PERCENT = 100
+LINE = 118
 
 
 class Counted(NamedTuple):
@@ -34,6 +36,8 @@ def loop_lines(drift: Sequence[Drift], jobs: Jobs) -> list[str]:
     for job in jobs.asked.values():
         said.append((job.asked_ms, 1, f"{at(job.asked_ms)} job asked for: {job.job}"))
         state = jobs.states.get(job.job, JobState())
+        if state.verdict is None and state.end is None and state.last is not None:
+            said.append((job.asked_ms, 2, f"{at(job.asked_ms)} the job now: {state.last.text}"))
         for when, event in ((job.judge_until_ms, state.verdict), (job.judge_until_ms, state.end)):
             if event is not None:
                 said.append((when, 2, f"{at(when)} {event.state}: {event.text}"))
@@ -113,7 +117,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _verdicts(sentences: Sequence[str]) -> str:
-    return "\n".join(f"The gate: {sentence}" for sentence in sentences)
+    return "\n".join(textwrap.fill(f"The gate: {sentence}", LINE, subsequent_indent="  ") for sentence in sentences)
 
 
 def _after_the_change(summary: dict[str, Any]) -> str:

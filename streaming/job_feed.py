@@ -51,9 +51,9 @@ class Jobs:
             if self.states.get(job.job, JobState()).end is not None:
                 continue
             if close_ms > job.judge_until_ms:
-                return f"the gate judges, and the replay stands still: {job.job}"
+                return "the gate judges; the replay stands still"
             if close_ms > job.train_until_ms and job.job not in self._trained:
-                return f"a challenger trains, and the replay stands still: {job.job}"
+                return "a challenger trains; the replay stands still"
         return None
 
     async def follow(self, settings: Settings) -> None:

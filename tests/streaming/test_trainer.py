@@ -167,6 +167,16 @@ child.wait()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this Linux shares time out by process alone")
+def test_run_command_lowers_the_session_that_the_child_has_for_itself(
+    log: Path, instead: Callable[[str], None]
+) -> None:
+    instead("import json; print(json.dumps({'group': open('/proc/self/autogroup').read().split()[-1]}))")
+    before = Path("/proc/self/autogroup").read_text()
+    assert run(log, Limits(nice=13)) == {"group": "13"}
+    assert Path("/proc/self/autogroup").read_text() == before
+
+
 def test_confined_child_of_a_parent_that_is_killed_is_gone() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", PARENT.format(root=str(ROOT))], stdout=subprocess.PIPE, text=True
