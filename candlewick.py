@@ -109,7 +109,7 @@ def init(as_json: bool) -> None:
 @click.argument("roles", nargs=-1, required=True, metavar="ROLE...")
 @click.option("--with-parent", is_flag=True, hidden=True, help="End when stdin ends.")
 def run(roles: tuple[str, ...], with_parent: bool) -> None:
-    """Run roles in this process (predict); says {"ready": [...]} once all serve."""
+    """Run roles in this process (predict, monitor, train); says {"ready": [...]} once all serve."""
     from streaming.app import run_roles
 
     run_roles(_settings(), roles, with_parent)
@@ -315,7 +315,7 @@ def predict(
 @click.option("--keep", type=PATHS, help="Keep the demo's folder here (default: a temporary one).")
 @as_json
 def demo(speed: str, keep: Path | None, as_json: bool) -> None:
-    """The tour: embedded Kafka, train, serve, replay, swap, summary."""
+    """The tour: embedded Kafka, train, serve, replay, drift, retrain, gate, swap, summary."""
     from streaming.demo import run_demo
 
     ok = _run(run_demo(_settings(), _speed(speed), keep, as_json))

@@ -164,4 +164,4 @@ def _watched(task: tuple[Period, int, Study]) -> list[Watched]:
 
 def _table(period: Period, study: Study) -> CandleTable:
     table = read_candles(sorted(study.data.glob(period.files))).until(period.watch_until_ms)
-    return inject(table, Injection(period.change_ms)).table if period.injected else table
+    return inject(table, Injection(period.change_ms)) if period.injected else table

@@ -144,8 +144,8 @@ class RetrainJob(msgspec.Struct, frozen=True, kw_only=True):
     """A request to train a challenger; asked for twice under one name, it is done once."""
 
     v: Count = SCHEMA_VERSION
-    job: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")]
-    model: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{1,64}$")]
+    job: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$(?!\n)")]  # `$` alone lets a newline pass
+    model: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9._-]{1,64}$(?!\n)")]
     why: Literal["drift", "schedule", "person"]
     asked_ms: Milliseconds  # event time of what made somebody ask
     train_until_ms: Milliseconds  # last close that may train

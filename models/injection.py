@@ -1,6 +1,6 @@
 """A made-up change of the market, for tests and the demo: minutes that move several times as far.
 
-Enters: a table of candles. Leaves: the table with the change, and which of its candles are no longer the exchange's.
+Enters: a table of candles. Leaves: the table with the change, which says what of it is no longer the exchange's.
 Does not know: models, detectors, Kafka.
 
 Features are free of scale, so a market that is wilder at all times still fits; what does not fit is a new pattern. The
@@ -10,7 +10,6 @@ change therefore comes and goes within every hour.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,19 +29,12 @@ class Injection:
     stop_ms: int = 600_000
 
 
-class Injected(NamedTuple):
-    """The market with the change."""
-
-    table: CandleTable
-    injected: NDArray[np.bool_]  # (S, T) this candle is not the exchange's: to be published with origin `injected`
-
-
-def inject(table: CandleTable, injection: Injection) -> Injected:
+def inject(table: CandleTable, injection: Injection) -> CandleTable:
     """Move every series further in the chosen minutes; elsewhere it moves as it did, from wherever it is by then.
 
     The path is continuous: each open lies from the close before it as far as it did, times the factor of its minute.
-    All candles of a series from its first changed one on are marked, since their prices are no longer real. Volumes,
-    absent bars, and everything before are untouched.
+    All candles of a series from its first changed one on are marked `injected`, beside those that were so before, since
+    their prices are no longer real. Volumes, absent bars, and everything before are untouched.
 
     Raises:
         ValueError: the factor is not above 0.
@@ -50,7 +42,7 @@ def inject(table: CandleTable, injection: Injection) -> Injected:
     if not injection.factor > 0:
         raise ValueError(f"a factor of {injection.factor} makes no candles; use one above 0")
     ohlcv = table.ohlcv.copy()
-    injected = np.zeros(ohlcv.shape[1:], np.bool_)
+    injected = np.zeros(ohlcv.shape[1:], np.bool_) if table.injected is None else table.injected.copy()
     for series in range(len(table.symbols)):
         slots = np.flatnonzero(table.present[series])
         factors = _factors(table.open_time_ms[slots], injection)
@@ -60,7 +52,7 @@ def inject(table: CandleTable, injection: Injection) -> Injected:
             before = table.ohlcv[3, series, slots[first - 1]] if first else table.ohlcv[0, series, slots[0]]
             ohlcv[:4, series, changed] = _moved(table.ohlcv[:4, series, changed], float(before), factors[first:])
             injected[series, changed] = True
-    return Injected(replace(table, ohlcv=ohlcv), injected)
+    return replace(table, ohlcv=ohlcv, injected=injected)
 
 
 def _factors(open_time_ms: NDArray[np.int64], injection: Injection) -> NDArray[np.float64]:

@@ -16,7 +16,8 @@ from models.events import SCHEMA_VERSION, JobEvent, RetrainJob
 from models.spec import Spec
 
 ENDS = frozenset({"finished", "refused", "failed"})
-LEAST_JUDGED_BARS = 60
+LEAST_JUDGED_BARS, LEAST_JUDGED_HORIZONS = 60, 28
+"""The gate wants six blocks of four horizons, and the last labels need one more: 84 bars at three bars ahead."""
 MOST_JUDGED_MS = 366 * 86_400_000
 MOST_AHEAD_MS = 366 * 86_400_000
 """A job may wait for candles at most a year ahead of the newest one: beyond that its date is a slip."""
@@ -60,6 +61,11 @@ def needed_from_ms(spec: Spec, train_until_ms: int) -> int:
     return train_until_ms - bars * spec.timeframe_ms
 
 
+def least_judged_ms(spec: Spec) -> int:
+    """How long a span must be for the gate to say anything, in milliseconds."""
+    return max(LEAST_JUDGED_BARS, LEAST_JUDGED_HORIZONS * spec.horizon_bars) * spec.timeframe_ms
+
+
 def why_refused(job: RetrainJob, spec: Spec, oldest_ms: int | None, newest_ms: int | None) -> str:
     """Why a job can never be done, in words; empty when nothing speaks against it.
 
@@ -87,9 +93,9 @@ def _why_dates_refused(job: RetrainJob, spec: Spec) -> str:
     span_ms = job.judge_until_ms - job.train_until_ms
     if span_ms <= 0:
         return f"judge_until_ms {at(job.judge_until_ms)} is not after train_until_ms {at(job.train_until_ms)}"
-    if span_ms < LEAST_JUDGED_BARS * spec.timeframe_ms:
-        bars = span_ms // spec.timeframe_ms
-        return f"{bars} bars between train_until_ms and judge_until_ms are fewer than {LEAST_JUDGED_BARS}"
+    if span_ms < least_judged_ms(spec):
+        bars, least = (each // spec.timeframe_ms for each in (span_ms, least_judged_ms(spec)))
+        return f"{bars} bars between train_until_ms and judge_until_ms are fewer than {least}"
     if span_ms > MOST_JUDGED_MS:
         return f"judge_until_ms {at(job.judge_until_ms)} is more than a year after train_until_ms"
     if job.train_until_ms < spec.trained_until_ms:

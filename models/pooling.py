@@ -77,9 +77,12 @@ class Pool:
     def rewind_offset(self, otherwise: int) -> int:
         """The offset from which the state can be rebuilt: open closes, and how far each live partition has come."""
         offsets = [otherwise]
+        now_ms = max((part.scores.target_time_ms for model in self._models.values() for part in model.newest.values()),
+                     default=0)  # fmt: skip
         for model in self._models.values():
             offsets += [part.offset for parts in model.open.values() for part in parts.values()]
-            offsets += [part.offset for part in _live(model, model.pooled_ms)]
+            if _live(model, now_ms):  # else nobody serves it any more
+                offsets += [part.offset for part in _live(model, model.pooled_ms)]
         return min(offsets)
 
 

@@ -49,6 +49,7 @@ def _makes_sense(signal: Signal, length_ms: int) -> bool:
         and 1 <= signal.horizon_bars <= MAX_HORIZON_BARS
         and signal.v == SCHEMA_VERSION
         and signal.close_time_ms >= 0
+        and signal.close_time_ms % length_ms == 0  # else it would take the slot of a close that is none of its own
     )
 
 

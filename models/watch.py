@@ -13,7 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from models.drift import Alarm, Detectors, Era
+from models.drift import MAX_ERA_CLOSES, Alarm, Detectors, Era
 from models.events import Drift, RetrainJob, Scores
 from models.policy import Decision, Job, Policy, Situation, decide, drift_record
 from models.series import timeframe_ms
@@ -42,6 +42,7 @@ class Watch:
         self._asked: defaultdict[str, deque[RetrainJob]] = defaultdict(lambda: deque(maxlen=MAX_ASKED))  # by model
         self._detectors: dict[str, Detectors] = {}
         self._offsets: dict[str, int] = {}  # by model: of the record that began its era
+        self._newest_ms: dict[str, int] = {}  # by model: target of its newest record
         for drift in decided:
             self._note(drift)
 
@@ -52,6 +53,7 @@ class Watch:
         """
         if pooled.target_time_ms < self._begins.get(pooled.model, 0):
             return []
+        self._forget_silent(pooled)
         detectors = self._detectors_of(pooled)
         alarms = detectors.update(pooled)
         began_ms = detectors.era_began_ms
@@ -64,6 +66,15 @@ class Watch:
             decision = decide(alarm, self._situation(pooled, detectors, around), self._policy)
             drifts += self._news(pooled, alarm or decision.about, decision)
         return drifts
+
+    def _forget_silent(self, pooled: Scores) -> None:
+        """A model that nobody serves any more must not hold back for ever the offset that a restart begins at."""
+        model, now_ms = pooled.model, pooled.target_time_ms
+        self._newest_ms[model] = max(now_ms, self._newest_ms.get(model, now_ms))
+        limit_ms = MAX_ERA_CLOSES * timeframe_ms(pooled.timeframe)
+        for silent in [name for name, newest_ms in self._newest_ms.items() if now_ms - newest_ms > limit_ms]:
+            for each in (self._begins, self._detectors, self._offsets, self._newest_ms):
+                each.pop(silent, None)
 
     def _detectors_of(self, pooled: Scores) -> Detectors:
         if pooled.model not in self._detectors:
@@ -124,8 +135,8 @@ class Watch:
         return {model: self._begins[model] for model in newest}
 
     def rewind_offset(self, otherwise: int) -> int:
-        """The offset from which these records lie."""
-        return min((self._offsets[model] for model in self.eras if model in self._offsets), default=otherwise)
+        """The offset from which these records lie, or the other one where that is smaller."""
+        return min([otherwise, *(self._offsets[model] for model in self.eras if model in self._offsets)])
 
     @property
     def readings(self) -> dict[tuple[str, str], float]:

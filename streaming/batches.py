@@ -12,24 +12,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import KafkaError
 from mode import Service
 
 from models.decode import Batch
-from models.errors import CandlewickError
 from streaming import metrics
-from streaming.clients import CLOSE_TIMEOUT_S, close_all, connection, new_admin, new_reader, start
+from streaming.clients import CLOSE_TIMEOUT_S, close_all, new_admin, new_member, new_reader, start
 from streaming.commits import Commits
-from streaming.rewind import Resume, plan
+from streaming.resuming import take_up
+from streaming.rewind import Resume
 from streaming.settings import Settings
 from streaming.taking import take
+from streaming.watchdog import Stalled, Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +46,6 @@ class Fetched(NamedTuple):
 
     batch: Batch
     ends: dict[int, int]  # partition to the offset after its last record
-
-
-class Stalled(CandlewickError):  # noqa: N818 - a state, named as one
-    """Lag grows and nothing moves; the process ends so that a fresh one can take over."""
 
 
 class BatchSource(Service):
@@ -86,17 +81,15 @@ class BatchSource(Service):
         """
         self._admin = new_admin(self._settings)
         self._lookup = new_reader(self._settings)  # never fetches: a live long poll would hold its answers back
-        self._consumer = AIOKafkaConsumer(
-            **connection(self._settings),
-            group_id=self._group,
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            session_timeout_ms=int(self._role.session_timeout_s * 1000),
-            heartbeat_interval_ms=int(self._role.session_timeout_s * 250),
+        self._consumer = new_member(
+            self._settings,
+            self._group,
+            self._role.session_timeout_s,
             fetch_max_wait_ms=FETCH_WAIT_MS,
             max_partition_fetch_bytes=PARTITION_BYTES,
             partition_assignment_strategy=(StickyPartitionAssignor,),
         )
+        self._watchdog = Watchdog(self._lookup, self._role.stall_timeout_s)
         self._commits = Commits(self._consumer, self._topic)
         self._consumer.subscribe([self._topic], listener=_Listener(self))
         for client in (self._admin, self._lookup, self._consumer):
@@ -211,7 +204,7 @@ class BatchSource(Service):
         for partition in mine:
             self._consumer.seek(TopicPartition(self._topic, partition), self._positions[partition])
         self._commits.keep_only(mine)
-        self._moved_at = time.monotonic()
+        self._watchdog.moved()
         self._ready = True
         self._check_caught_up()
         rebuilds = sum(plan.resume - plan.start for plan in plans.values())
@@ -219,46 +212,18 @@ class BatchSource(Service):
         metrics.assigned_partitions.set(len(mine))
 
     async def _look_up(self, partitions: list[int]) -> dict[int, Resume]:
-        if not partitions:
-            return {}
         tps = [TopicPartition(self._topic, partition) for partition in partitions]
-        committed = await self._admin.list_consumer_group_offsets(self._group, partitions=tps)
-        beginnings = await self._lookup.beginning_offsets(tps)
-        ends = await self._lookup.end_offsets(tps)
-        plans = {}
-        for tp in tps:
-            offset, metadata = committed.get(tp, (None, None))
-            try:
-                plans[tp.partition] = plan(offset, metadata, beginnings[tp], ends[tp])
-            except ValueError as error:
-                raise CandlewickError(f"{tp.topic}[{tp.partition}]: {error}") from error
-        return plans
+        found = await take_up(self._admin, self._lookup, self._group, tps)
+        return {tp.partition: taken_up.plan for tp, taken_up in found.items()}
 
     # --- the watchdog
 
     @Service.task
     async def _watch(self) -> None:
-        """End the process when lag is there and nothing moves; see faust #175, aiokafka #1037."""
-        seen: dict[int, int] = {}
-        self._moved_at = time.monotonic()
         while not self.should_stop:
-            await self.sleep(min(1.0, self._role.stall_timeout_s / 4))
-            lag = await self._lag()
-            metrics.lag.set(lag)
-            if not lag or seen != self._positions:
-                seen, self._moved_at = dict(self._positions), time.monotonic()
-            elif time.monotonic() - self._moved_at > self._role.stall_timeout_s:
-                raise Stalled(f"no progress for {self._role.stall_timeout_s:g} s with {lag} candles waiting")
-
-    async def _lag(self) -> int:
-        """Candles waiting; 0 while Kafka does not say, since then it is not this process that stalls."""
-        positions = dict(self._positions)
-        try:
-            ends = await self._lookup.end_offsets([TopicPartition(self._topic, p) for p in positions])
-        except KafkaError as error:
-            logger.warning("cannot hear how far candles goes error=%r", error)
-            return 0
-        return int(sum(end - positions[tp.partition] for tp, end in ends.items()))
+            await self.sleep(self._watchdog.interval_s)
+            positions = {TopicPartition(self._topic, partition): at for partition, at in self._positions.items()}
+            metrics.lag.set(await self._watchdog.look(positions))
 
 
 class _Listener(ConsumerRebalanceListener):

@@ -76,6 +76,19 @@ def new_reader(settings: Settings, **options: Any) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(**connection(settings), group_id=None, enable_auto_commit=False, **options)
 
 
+def new_member(settings: Settings, group: str, session_timeout_s: float, **options: Any) -> AIOKafkaConsumer:
+    """A member of a group, which begins at the earliest record and commits by hand."""
+    return AIOKafkaConsumer(
+        **connection(settings),
+        group_id=group,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        session_timeout_ms=int(session_timeout_s * 1000),
+        heartbeat_interval_ms=int(session_timeout_s * 250),
+        **options,
+    )
+
+
 def is_of_kafka(error: BaseException | None) -> bool:
     """Whether Kafka failed, and not what was asked of it: the same may go well a little later."""
     return isinstance(error, KafkaError | TimeoutError) or (error is not None and is_of_kafka(error.__cause__))

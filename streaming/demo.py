@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +131,7 @@ def _own(settings: Settings, folder: Path) -> Settings:
 
 def _tour(settings: Settings, folder: Path, quiet: bool) -> Tour:
     real = load(Source([SAMPLE]))
-    table, made_up = inject(real, Injection(from_ms=int(real.open_time_ms[0]) + CALM_DAYS * DAY_MS))
-    changed = replace(table, injected=made_up)
+    changed = inject(real, Injection(from_ms=int(real.open_time_ms[0]) + CALM_DAYS * DAY_MS))
     scene = Scene(begin_ms=int(real.open_time_ms[0]), end_ms=int(real.close_time_ms[-1]))
     return Tour(settings, folder, changed, scene, Scoreboard(), quiet)
 

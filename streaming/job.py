@@ -22,7 +22,7 @@ from models.bundle import load
 from models.errors import CandlewickError, InvalidBundle
 from models.events import JobEvent, RetrainJob, Verdict
 from models.features import WARM_UP_BARS
-from models.jobs import LEAST_JUDGED_BARS, JobState, at, why_refused
+from models.jobs import JobState, at, least_judged_ms, why_refused
 from models.series import timeframe_name
 from models.spec import MAX_LOOKBACK_BARS, Spec
 from streaming import metrics
@@ -175,7 +175,7 @@ class Job:
         if Slot(own.timeframe_ms, own.horizon_bars) != Slot(spec.timeframe_ms, spec.horizon_bars):
             raise Refused("the model changed its timeframe or horizon while the challenger was trained")
         from_ms = max(job.train_until_ms, spec.trained_until_ms)
-        if job.judge_until_ms - from_ms < LEAST_JUDGED_BARS * spec.timeframe_ms:
+        if job.judge_until_ms - from_ms < least_judged_ms(spec):
             raise Refused(f"a champion activated meanwhile has seen the candles up to {at(from_ms)}: none are left")
         since_ms = from_ms - 2 * (WARM_UP_BARS + MAX_LOOKBACK_BARS) * spec.timeframe_ms
         await self._say("progress", f"judging against {champion.sha256[:12]}", step="judging")

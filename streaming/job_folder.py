@@ -60,7 +60,7 @@ class JobFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self.path.touch()
             self.log.touch()
-        others = sorted((p for p in self._jobs.iterdir() if p != self.path), key=lambda p: p.stat().st_mtime)
+        others = sorted((path for path in self._jobs.iterdir() if path != self.path), key=_made_at)
         for old in others[: max(0, len(others) + 1 - KEPT)]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -111,3 +111,10 @@ class JobFolder:
         for file in (self.train_candles, self.judge_candles, self.champion):
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
+
+
+def _made_at(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:  # another trainer has just removed it
+        return 0.0

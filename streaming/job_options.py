@@ -15,7 +15,7 @@ from streaming.settings import TrainSettings
 LEAST_SHARE, SHARE_ROWS, MOST_TESTED = 0.01, 300, 0.15
 """Of the rows, to test on: as few as there may be, for the gate judges on candles that came later."""
 LEAST_VALIDATED_BARS, MOST_VALIDATED = 200, 0.4
-"""Validation is spread over history in blocks of 180 bars, of which one must fit."""
+"""Validation is spread over history in blocks of an hour of minutes or more, of which one must fit."""
 
 
 def train_options(job: RetrainJob, spec: Spec, exported: dict[str, Any], settings: TrainSettings) -> list[str]:

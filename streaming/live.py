@@ -70,12 +70,12 @@ async def run_up(settings: Settings, paths: Sequence[Path], speed: float | None)
         servers = system.settings.kafka.bootstrap_servers
         _say({"bootstrap": servers, "ready": [child.name for child in system.children]})
         if table is not None:
-            await system.or_fail(_clocked(system.settings, table, speed))
+            await system.or_fail(replay_as_clock(system.settings, table, speed))
             _say({"replayed": True})
         await system.failed
 
 
-async def _clocked(settings: Settings, table: CandleTable, speed: float | None) -> None:
+async def replay_as_clock(settings: Settings, table: CandleTable, speed: float | None) -> None:
     """Replay as the clock of the system: it waits for who works on the candles, and for jobs."""
     jobs, told = Jobs(), ""
 

@@ -12,27 +12,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Collection
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaError
 from mode import Service
 
-from models.decode import Batch
 from models.outcomes import Rewind
 from streaming import metrics
-from streaming.batches import FETCH_WAIT_MS, PARTITION_BYTES, Stalled, _Listener
-from streaming.clients import CLOSE_TIMEOUT_S, close_all, connection, new_admin, new_reader, start
+from streaming.batches import FETCH_WAIT_MS, PARTITION_BYTES, _Listener
+from streaming.clients import CLOSE_TIMEOUT_S, close_all, new_admin, new_member, new_reader, start
 from streaming.commits import Commits
+from streaming.desk import Desk
 from streaming.frontier import Frontier, frontiers
-from streaming.resuming import take_up
+from streaming.resuming import batch_of, take_up
 from streaming.rewind import Resume, encode_rewind
 from streaming.settings import Settings
 from streaming.taking import Taken, take
+from streaming.watchdog import Stalled, Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -43,31 +42,6 @@ AHEAD_RECORDS = 20_000
 WAITING_SIGNALS = 20_000
 """Of a partition; more than a batch of `predict`, within which signals may come in any order of their candles."""
 FRONTIER_S = 0.2
-
-
-class Desk(Protocol):
-    """Who does the work."""
-
-    def begin(self, partition: int, rewind: Rewind) -> None:
-        """Take up a partition."""
-
-    def forget(self, partitions: Collection[int]) -> None:
-        """Drop partitions."""
-
-    def waiting(self, partition: int) -> int:
-        """Signals that wait for candles."""
-
-    def rewinds(self) -> dict[int, Rewind]:
-        """From where the state as it is now can be rebuilt."""
-
-    def let_go(self, partition: int, offset: int) -> None:
-        """Forget candles below this offset."""
-
-    def forget_orphans(self, partition: int, offset: int) -> None:
-        """Give up the signals below this offset whose candles are gone."""
-
-    async def serve(self, candles: Batch, signals: Batch, settled: dict[int, int]) -> None:
-        """One batch, whole: after it, everything it led to is acknowledged by Kafka."""
 
 
 class PairSource(Service):
@@ -101,17 +75,15 @@ class PairSource(Service):
         """
         self._admin = new_admin(self._settings)
         self._lookup = new_reader(self._settings)  # never fetches: a live long poll would hold its answers back
-        self._consumer = AIOKafkaConsumer(
-            **connection(self._settings),
-            group_id=self._group,
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            session_timeout_ms=int(self._role.session_timeout_s * 1000),
-            heartbeat_interval_ms=int(self._role.session_timeout_s * 250),
+        self._consumer = new_member(
+            self._settings,
+            self._group,
+            self._role.session_timeout_s,
             fetch_max_wait_ms=FETCH_WAIT_MS,
             max_partition_fetch_bytes=PARTITION_BYTES,
             partition_assignment_strategy=(RangePartitionAssignor,),  # alone keeps equal partitions together
         )
+        self._watchdog = Watchdog(self._lookup, self._role.stall_timeout_s)
         self._commits = Commits(self._consumer, self._topics[0])
         self._consumer.subscribe(list(self._topics), listener=_Listener(self))
         for client in (self._admin, self._lookup, self._consumer):
@@ -160,7 +132,7 @@ class PairSource(Service):
         return self._positions[tp] - floor > AHEAD_RECORDS and not full
 
     async def _serve(self, records: Taken) -> None:
-        candles, signals = (self._batch(records, topic) for topic in self._topics)
+        candles, signals = (batch_of(records, topic, self._plans) for topic in self._topics)
         for tp, of_one in records.items():
             self._positions[tp] = of_one[-1].offset + 1
         settled = self._newly_settled()
@@ -169,15 +141,6 @@ class PairSource(Service):
             self._settled |= settled
             self._check_caught_up()
         self._forget_orphans()  # after the desk has taken all that was read
-
-    def _batch(self, records: Taken, topic: str) -> Batch:
-        mine = {tp: of_one for tp, of_one in records.items() if tp.topic == topic}
-        flat = [record for of_one in mine.values() for record in of_one]
-        offsets = np.array([record.offset for record in flat], np.int64)
-        partitions = [tp.partition for tp, of_one in mine.items() for _ in of_one]
-        resumes = np.array([self._plans[tp].resume for tp, of_one in mine.items() for _ in of_one], np.int64)
-        keys, values = [record.key for record in flat], [record.value for record in flat]
-        return Batch(keys, values, partitions, offsets, offsets >= resumes)
 
     def _newly_settled(self) -> dict[int, int]:
         found = {}
@@ -268,7 +231,7 @@ class PairSource(Service):
         self._frontiers.clear()
         self._orphans.clear()
         self._commits.keep_only(mine)
-        self._moved_at = time.monotonic()
+        self._watchdog.moved()
         self._ready = True
         self._check_caught_up()
         rebuilds = sum(self._plans[tp].resume - self._plans[tp].start for tp in self._plans if tp.partition in rewinds)
@@ -295,24 +258,7 @@ class PairSource(Service):
 
     @Service.task
     async def _watch(self) -> None:
-        """End the process when lag is there and nothing moves; see faust #175, aiokafka #1037."""
-        seen: dict[TopicPartition, int] = {}
-        self._moved_at = time.monotonic()
         while not self.should_stop:
-            await self.sleep(min(1.0, self._role.stall_timeout_s / 4))
-            lag = await self._lag()
+            await self.sleep(self._watchdog.interval_s)
+            lag = await self._watchdog.look({tp: at for tp, at in self._positions.items() if not self._is_held(tp)})
             metrics.monitor_lag.set(lag)
-            if not lag or seen != self._positions:
-                seen, self._moved_at = dict(self._positions), time.monotonic()
-            elif time.monotonic() - self._moved_at > self._role.stall_timeout_s:
-                raise Stalled(f"no progress for {self._role.stall_timeout_s:g} s with {lag} records waiting")
-
-    async def _lag(self) -> int:
-        """Records waiting that may be read; 0 while Kafka does not say."""
-        positions = {tp: position for tp, position in self._positions.items() if not self._is_held(tp)}
-        try:
-            ends = await self._lookup.end_offsets(list(positions))
-        except KafkaError as error:
-            logger.warning("cannot hear how far the topics go error=%r", error)
-            return 0
-        return int(sum(end - positions[tp] for tp, end in ends.items()))

@@ -15,8 +15,7 @@ from collections.abc import Collection
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaProducer, TopicPartition
 from mode import Service
 
 from models.events import Drift, Message, RetrainJob, Scores, decode_drift, decode_scores, encode
@@ -24,8 +23,8 @@ from models.policy import DAY_MS, HOUR_MS, Policy
 from models.pooling import Pool
 from models.watch import Watch
 from streaming import metrics
-from streaming.batches import FETCH_WAIT_MS, Stalled, _Listener
-from streaming.clients import CLOSE_TIMEOUT_S, close_all, connection, new_admin, new_reader, start
+from streaming.batches import FETCH_WAIT_MS, _Listener
+from streaming.clients import CLOSE_TIMEOUT_S, close_all, new_admin, new_member, new_reader, start
 from streaming.commits import Commits
 from streaming.job_log import read_jobs
 from streaming.packing import Ack, acknowledged, send_packed
@@ -35,6 +34,7 @@ from streaming.rewind import Resume, encode_rewind
 from streaming.settings import DriftSettings, Settings
 from streaming.surroundings import Follower
 from streaming.taking import take
+from streaming.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -85,15 +85,9 @@ class ScoresOwner(Service):
             CandlewickError: Kafka cannot be reached.
         """
         self._admin, self._lookup = new_admin(self._settings), new_reader(self._settings)
-        self._consumer = AIOKafkaConsumer(
-            **connection(self._settings),
-            group_id=self._settings.group("scores"),
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            session_timeout_ms=int(self._role.session_timeout_s * 1000),
-            heartbeat_interval_ms=int(self._role.session_timeout_s * 250),
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-        )
+        group, session_s = self._settings.group("scores"), self._role.session_timeout_s
+        self._consumer = new_member(self._settings, group, session_s, fetch_max_wait_ms=FETCH_WAIT_MS)
+        self._watchdog = Watchdog(self._lookup, self._role.stall_timeout_s)
         self._commits = Commits(self._consumer, self._tp.topic)
         self._consumer.subscribe([self._tp.topic], listener=_Listener(self))
         for client in (self._admin, self._lookup, self._consumer):
@@ -215,19 +209,9 @@ class ScoresOwner(Service):
 
     @Service.task
     async def _watch_progress(self) -> None:
-        """End the process when records wait and nothing moves; see faust #175, aiokafka #1037."""
-        seen, moved_at = -1, time.monotonic()
         while not self.should_stop:
-            await self.sleep(min(1.0, self._role.stall_timeout_s / 4))
-            try:
-                end = (await self._lookup.end_offsets([self._tp]))[self._tp]
-            except KafkaError as error:
-                logger.warning("cannot hear how far scores goes error=%r", error)
-                continue
-            if not self._owns or self._position >= end or self._position != seen:
-                seen, moved_at = self._position, time.monotonic()
-            elif time.monotonic() - moved_at > self._role.stall_timeout_s:
-                raise Stalled(f"no progress for {self._role.stall_timeout_s:g} s with {end - seen} scores waiting")
+            await self.sleep(self._watchdog.interval_s)
+            await self._watchdog.look({self._tp: self._position} if self._owns else {})
 
     # --- the assignment
 

@@ -99,8 +99,10 @@ class Follower(Service):
 
 def _stands(state: JobState) -> Any:
     """In the words of the policy."""
+    if state.end is not None and state.end.state == "failed":
+        return "failed"  # whatever the gate said before: the challenger does not serve
     if state.verdict is not None and state.verdict.verdict is not None:
         return "promoted" if state.verdict.verdict.promote else "refused"
     if state.end is None:
         return "open"
-    return "refused" if state.end.state == "refused" else "failed"
+    return "refused"

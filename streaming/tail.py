@@ -63,29 +63,27 @@ async def newest_closes(settings: Settings, keys: Collection[bytes]) -> dict[byt
 async def newest_close(settings: Settings, timeframe_ms: int) -> Tail | None:
     """The newest candle of this timeframe; None when the log holds none.
 
-    Looks back until it has found one, and over two bars on every partition: a newer one would lie there.
+    Raises:
+        TimeoutError: the log could not be read in two minutes.
+    """
+    return max((await recent_closes(settings, timeframe_ms)).values(), default=None)
+
+
+async def recent_closes(settings: Settings, timeframe_ms: int) -> dict[bytes, Tail]:
+    """Key to newest candle of the series of this timeframe that are among the last records of each partition.
+
+    Looks back until it has found one, and over two bars on every partition: others as new would lie there.
 
     Raises:
         TimeoutError: the log could not be read in two minutes.
     """
     async with asyncio.timeout(TIMEOUT_S), aclosing(_looks(settings)) as looks:
         async for seen in looks:
-            mine = (tail for key, tail in seen.newest.items() if parse_key(key).timeframe_ms == timeframe_ms)
-            newest = max(mine, default=None)
+            mine = {key: tail for key, tail in seen.newest.items() if parse_key(key).timeframe_ms == timeframe_ms}
+            newest = max(mine.values(), default=None)
             if newest and all(oldest <= newest.close_time_ms - 2 * timeframe_ms for oldest in seen.oldest_ms.values()):
                 break
-    return newest
-
-
-async def recent_closes(settings: Settings, timeframe_ms: int) -> dict[bytes, Tail]:
-    """Key to newest candle of the series of this timeframe that are among the last records of each partition.
-
-    Raises:
-        TimeoutError: the log could not be read in two minutes.
-    """
-    async with asyncio.timeout(TIMEOUT_S), aclosing(_looks(settings)) as looks:
-        seen = await anext(looks)
-    return {key: tail for key, tail in seen.newest.items() if parse_key(key).timeframe_ms == timeframe_ms}
+    return mine
 
 
 async def oldest_close(settings: Settings, timeframe_ms: int) -> int | None:
@@ -98,10 +96,14 @@ async def oldest_close(settings: Settings, timeframe_ms: int) -> int | None:
     tps, seen = topic_partitions(settings, "candles"), _Seen()
     async with asyncio.timeout(TIMEOUT_S), started(new_reader(settings)) as reader:
         begins, ends = await reader.beginning_offsets(tps), await reader.end_offsets(tps)
-        spans = {tp: (begins[tp], min(ends[tp], begins[tp] + FIRST_LOOK)) for tp in tps if begins[tp] < ends[tp]}
-        await _read(reader, spans, seen)
-    mine = (close for key, close in seen.oldest.items() if parse_key(key).timeframe_ms == timeframe_ms)
-    return min(mine, default=None)
+        lower, look = dict(begins), FIRST_LOOK
+        while True:
+            upper = {tp: min(ends[tp], begins[tp] + look) for tp in tps}
+            await _read(reader, {tp: (lower[tp], upper[tp]) for tp in tps if lower[tp] < upper[tp]}, seen)
+            mine = [close for key, close in seen.oldest.items() if parse_key(key).timeframe_ms == timeframe_ms]
+            if mine or upper == ends:
+                return min(mine, default=None)
+            lower, look = upper, look * 2
 
 
 async def _looks(settings: Settings) -> AsyncGenerator[_Seen, None]:
@@ -114,6 +116,9 @@ async def _looks(settings: Settings) -> AsyncGenerator[_Seen, None]:
         while True:
             lower = {tp: max(begins[tp], ends[tp] - look) for tp in tps}
             await _read(reader, {tp: (lower[tp], upper[tp]) for tp in tps if lower[tp] < upper[tp]}, seen)
+            for tp in tps:
+                if lower[tp] == begins[tp]:  # all of it was seen: nobody has to look further back for its sake
+                    seen.oldest_ms.pop(tp, None)
             yield seen
             if lower == begins:
                 return

@@ -26,7 +26,8 @@ from models.errors import CandlewickError
 MIN_ROWS = 64
 """Rows a span must keep after its purge."""
 VALIDATION_BLOCK_BARS = 60
-"""Of a validation spread over history: an hour of minutes. Short, so that a market some hours old is in it as well."""
+"""Of a validation spread over history: an hour of minutes. Short, so that a market some hours old is in it as well; but
+two horizons at least, else purging around so many blocks would leave nothing to train on."""
 
 
 class Fractions(NamedTuple):
@@ -102,10 +103,11 @@ def split_spread(rows: NDArray[np.int64], fractions: Fractions, horizon_bars: in
     whole = split_time(rows, fractions, horizon_bars)
     first, stop = whole.train.first, whole.validation.stop
     share = fractions.validation / (fractions.train + fractions.validation)
-    every = round(VALIDATION_BLOCK_BARS / share)
-    train_bars = every - VALIDATION_BLOCK_BARS - 2 * horizon_bars
+    block_bars = max(VALIDATION_BLOCK_BARS, 2 * horizon_bars)
+    every = round(block_bars / share)
+    train_bars = every - block_bars - 2 * horizon_bars
     train = Span(first, stop, every, 0, train_bars)
-    validation = Span(first, stop, every, train_bars + horizon_bars, VALIDATION_BLOCK_BARS)
+    validation = Span(first, stop, every, train_bars + horizon_bars, block_bars)
     return _held_to_least(Split(train, validation, whole.test), rows, horizon_bars)
 
 

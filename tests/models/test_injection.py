@@ -28,9 +28,15 @@ def log_steps(table: CandleTable) -> NDArray[np.float64]:
     return np.asarray(np.log(table.ohlcv[:4, :, 1:] / table.ohlcv[3, :, :-1]))
 
 
+def injected_into(table: CandleTable, injection: Injection) -> tuple[CandleTable, NDArray[np.bool_]]:
+    moved = inject(table, injection)
+    assert moved.injected is not None
+    return moved, moved.injected
+
+
 def test_inject_in_its_minutes_moves_five_times_as_far_and_elsewhere_as_before() -> None:
     table = make_table(BARS)
-    moved = inject(table, Injection(begin_of(table))).table
+    moved = inject(table, Injection(begin_of(table)))
     factor = np.where(chosen(table)[1:], 5.0, 1.0)
     assert 50 < (factor == 5).sum() < 70  # ten of every sixty
     np.testing.assert_allclose(log_steps(moved), factor * log_steps(table), rtol=0, atol=1e-12)
@@ -38,7 +44,7 @@ def test_inject_in_its_minutes_moves_five_times_as_far_and_elsewhere_as_before()
 
 def test_inject_leaves_everything_before_it_and_all_volumes_to_the_last_bit() -> None:
     table = make_table(BARS)
-    moved, injected = inject(table, Injection(begin_of(table)))
+    moved, injected = injected_into(table, Injection(begin_of(table)))
     np.testing.assert_array_equal(moved.ohlcv[:, :, :FROM_BAR], table.ohlcv[:, :, :FROM_BAR])
     np.testing.assert_array_equal(moved.ohlcv[4], table.ohlcv[4])
     assert not injected[:, :FROM_BAR].any()
@@ -46,7 +52,7 @@ def test_inject_leaves_everything_before_it_and_all_volumes_to_the_last_bit() ->
 
 def test_inject_marks_every_candle_from_the_first_changed_one_on() -> None:
     table = make_table(BARS)
-    moved, injected = inject(table, Injection(begin_of(table)))
+    moved, injected = injected_into(table, Injection(begin_of(table)))
     first = int(np.flatnonzero(chosen(table))[0])
     assert first > FROM_BAR
     np.testing.assert_array_equal(injected, np.broadcast_to(np.arange(BARS) >= first, injected.shape))
@@ -56,7 +62,7 @@ def test_inject_marks_every_candle_from_the_first_changed_one_on() -> None:
 
 
 def test_inject_gives_whole_candles() -> None:
-    moved, _ = inject(make_table(BARS), Injection(0, factor=7.3))
+    moved = inject(make_table(BARS), Injection(0, factor=7.3))
     opening, high, low, close, _volume = moved.ohlcv
     assert np.isfinite(moved.ohlcv).all()
     assert (low > 0).all()
@@ -68,7 +74,7 @@ def test_inject_over_gaps_keeps_them_absent_and_scales_the_step_across() -> None
     table = make_table(BARS)
     hole = int(np.flatnonzero(chosen(table))[3])  # the bar after the hole is in the chosen minutes as well
     gapped = with_gaps(table, [(0, hole, 2)])
-    moved, injected = inject(gapped, Injection(begin_of(table)))
+    moved, injected = injected_into(gapped, Injection(begin_of(table)))
     np.testing.assert_array_equal(moved.present, gapped.present)
     assert not injected[0, hole : hole + 2].any()
     across = np.log(moved.ohlcv[3, 0, hole + 2] / moved.ohlcv[3, 0, hole - 1])
@@ -80,7 +86,7 @@ def test_inject_of_five_minute_candles_takes_those_that_open_in_the_span() -> No
     minute = make_table(BARS, ("AAA/USDT",))
     times = 300_000 * (1_700_000_100_000 // 300_000) + 300_000 * np.arange(BARS, dtype=np.int64)
     table = build_table("binance", 300_000, {"AAA/USDT": (times, minute.ohlcv[:, 0])})
-    moved = inject(table, Injection(begin_of(table))).table
+    moved = inject(table, Injection(begin_of(table)))
     factor = log_steps(moved)[3, 0] / log_steps(table)[3, 0]
     np.testing.assert_allclose(factor, np.where(chosen(table)[1:], 5.0, 1.0), rtol=1e-6)
     assert chosen(table).sum() == pytest.approx((BARS - FROM_BAR) / 6, abs=2)
@@ -89,14 +95,21 @@ def test_inject_of_five_minute_candles_takes_those_that_open_in_the_span() -> No
 def test_inject_from_the_first_candle_on_keeps_the_opening_price() -> None:
     table = make_table(BARS)
     whole = Injection(0, first_ms=0, stop_ms=HOUR_MS)
-    moved, injected = inject(table, whole)
+    moved, injected = injected_into(table, whole)
     np.testing.assert_allclose(moved.ohlcv[0, :, 0], table.ohlcv[0, :, 0], rtol=1e-12)
     assert injected.all()
 
 
+def test_inject_twice_forgets_no_mark() -> None:
+    table = make_table(BARS)
+    once, first = injected_into(table, Injection(begin_of(table)))
+    _, second = injected_into(once, Injection(int(table.close_time_ms[-1])))
+    np.testing.assert_array_equal(first, second)
+
+
 def test_inject_after_the_last_candle_changes_nothing() -> None:
     table = make_table(BARS)
-    moved, injected = inject(table, Injection(int(table.close_time_ms[-1])))
+    moved, injected = injected_into(table, Injection(int(table.close_time_ms[-1])))
     np.testing.assert_array_equal(moved.ohlcv, table.ohlcv)
     assert not injected.any()
 

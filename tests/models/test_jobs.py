@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from models.events import JobEvent, RetrainJob, Verdict
-from models.jobs import LEAST_TRAINED_BARS, JobState, at, needed_from_ms, state_of, why_refused
+from models.jobs import LEAST_TRAINED_BARS, JobState, at, least_judged_ms, needed_from_ms, state_of, why_refused
 from tests.models.make_bundle import make_spec
 
 MINUTE_MS, HOUR_MS, YEAR_MS = 60_000, 3_600_000, 366 * 86_400_000
@@ -64,7 +64,9 @@ def test_state_ignores_events_of_another_schema_version() -> None:
 
 def test_job_with_dates_in_order_and_candles_enough_is_not_refused() -> None:
     assert refusal() == ""
-    assert refusal(train_until_ms=TRAIN_MS - HOUR_MS, judge_until_ms=TRAIN_MS) == ""  # 60 bars, all there already
+    enough_ms = least_judged_ms(SPEC)
+    assert enough_ms == max(60, 28 * SPEC.horizon_bars) * MINUTE_MS
+    assert refusal(train_until_ms=TRAIN_MS - enough_ms, judge_until_ms=TRAIN_MS) == ""  # all there already
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_job_with_dates_in_order_and_candles_enough_is_not_refused() -> None:
     [
         ({"judge_until_ms": TRAIN_MS}, "is not after train_until_ms"),
         ({"judge_until_ms": TRAIN_MS - 1}, "is not after train_until_ms"),
-        ({"judge_until_ms": TRAIN_MS + HOUR_MS - 1}, "59 bars"),
+        ({"judge_until_ms": TRAIN_MS + least_judged_ms(SPEC) - 1}, "bars between train_until_ms and judge_until_ms"),
         ({"judge_until_ms": TRAIN_MS + YEAR_MS + 1}, "more than a year after train_until_ms"),
         ({"judge_until_ms": 2**53}, "more than a year after train_until_ms"),
         ({"train_until_ms": TRAINED_MS - 1}, "before the end of the champion's own training"),

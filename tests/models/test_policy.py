@@ -113,6 +113,22 @@ def test_decide_while_an_alarm_stands_tries_again_after_the_cool_down(
     assert (decision.about.level, decision.about.target_time_ms) == ("schedule", NOW_MS)
 
 
+def test_decide_after_a_promotion_gives_the_newcomer_time_before_the_next_attempt() -> None:
+    policy = Policy(cool_down_ms=0, settle_bars=480)
+    asked_ms = NOW_MS - 20 * HOUR_MS  # judged until 8 hours ago: 480 bars
+    standing = (Alarm("range_coverage", "drift", asked_ms, 0.52, 0.81, asked_ms - HOUR_MS),)
+    promoted = make_situation(standing=standing, jobs=(make_job(asked_ms, "promoted"),))
+    settling = promoted._replace(now_ms=NOW_MS - MINUTE_MS)
+    assert decide(None, settling, policy) == (None, "nothing is due", None)
+    again = decide(None, promoted, policy)
+    assert again.job is not None
+    assert again.reason == "attempt 2 of 3: range_coverage has not recovered"
+    refused = settling._replace(jobs=(make_job(asked_ms, "refused"),))
+    assert decide(None, refused, policy).job is not None  # nobody new serves, so nothing is waited for
+    slower = promoted._replace(timeframe_ms=5 * MINUTE_MS)  # bars, not minutes
+    assert decide(None, slower, policy).job is None
+
+
 def test_decide_after_the_last_attempt_waits_for_the_schedule() -> None:
     standing = (Alarm("range_coverage", "drift", NOW_MS - 8 * DAY_MS, 0.52, 0.81, NOW_MS - 9 * DAY_MS),)
     jobs = tuple(make_job(NOW_MS - days * DAY_MS) for days in (8, 6, 4))

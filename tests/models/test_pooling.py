@@ -66,6 +66,14 @@ def test_partition_silent_for_sixty_closes_is_not_waited_for() -> None:
     assert targets(list(pool_.due(3.0))) == [LIVE_CLOSES + 1]
 
 
+def test_rewind_offset_is_not_held_back_by_a_model_that_nobody_serves_any_more() -> None:
+    pool_ = settled_pool(1)
+    for close in (LIVE_CLOSES, LIVE_CLOSES + 1):
+        pool_.add(partial(0, close, model="other-1m"), 10 + close, 3.0)
+        assert pool_.rewind_offset(99) == (0 if close == LIVE_CLOSES else 70)
+    assert targets(list(pool_.due(99.0))) == [LIVE_CLOSES, LIVE_CLOSES + 1]
+
+
 def test_model_is_not_pooled_before_its_partitions_can_be_known() -> None:
     pool_ = Pool(TIMEOUT_S)
     pool_.add(partial(0, 1), 0, 0.0)

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from models.drift import MAX_ERA_CLOSES
 from models.events import Drift, RetrainJob, Scores
 from models.policy import Job, Policy
 from models.watch import Surroundings, Watch
@@ -93,6 +95,25 @@ def test_watch_killed_anywhere_and_rebuilt_from_what_its_commit_remembers_says_t
                 assert watch.fold(offset, LOG[offset], None) == []
             at = resume
     assert said == wanted
+
+
+def test_rewind_offset_of_watch_holds_back_what_was_wanted_from_earlier() -> None:
+    """Partial sums of closes to come may lie before the record that begins the detectors' era."""
+    watch = Watch(POLICY)
+    watch.fold(5, LOG[0], ALONE)
+    assert (watch.rewind_offset(2), watch.rewind_offset(7)) == (2, 5)
+
+
+def test_watch_forgets_a_model_that_nobody_serves_any_more() -> None:
+    watch = Watch(POLICY)
+    gone, living = LOG[0], LOG[1]
+    watch.fold(0, gone, ALONE)
+    for at, close in enumerate((0, MAX_ERA_CLOSES), 1):
+        watch.fold(at, msgspec.structs.replace(living, target_time_ms=START + close * MINUTE), ALONE)
+    assert (set(watch.eras), watch.rewind_offset(3)) == ({gone.model, living.model}, 0)
+    late = msgspec.structs.replace(living, target_time_ms=START + (MAX_ERA_CLOSES + 1) * MINUTE)
+    watch.fold(3, late, ALONE)
+    assert (set(watch.eras), watch.rewind_offset(4)) == ({living.model}, 1)
 
 
 def test_watch_knows_jobs_that_others_asked_for() -> None:

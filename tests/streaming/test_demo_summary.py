@@ -33,12 +33,17 @@ def verdict(promote: bool) -> Verdict:
 def jobs(promote: bool = True) -> Jobs:
     known = Jobs()
     known.ask(JOB)
-    for state, extra in (("accepted", {}), ("verdict", {"verdict": verdict(promote), "bundle": "c"}), ("finished", {})):
+    said: list[tuple[Any, dict[str, Any]]] = [
+        ("accepted", {}),
+        ("verdict", {"verdict": verdict(promote), "bundle": "c"}),
+        ("finished", {}),
+    ]
+    for state, extra in said:
         known.tell(JobEvent(job="drift-1", model="m", state=state, text=f"said {state}", at_ms=0, **extra))
     return known
 
 
-def summary(promote: bool = True, **audit: int) -> dict[str, Any]:
+def summary(promote: bool = True, **audit: Any) -> dict[str, Any]:
     board = Scoreboard(drift=[drift("drift", ASKED_MS), drift("warning", ASKED_MS)], outcomes=7)
     board.activations = [None, None]  # type: ignore[list-item]  # only counted
     return summarise(Counted(Audit(**audit), 0, 0, 2.0), board, jobs(promote)) | {"seconds": 1.0}

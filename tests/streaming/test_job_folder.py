@@ -65,6 +65,14 @@ def test_make_keeps_the_latest_folders_only(tmp_path: Path) -> None:
     assert left == sorted(["a-job", *(f"job-{age}" for age in range(KEPT - 1))])
 
 
+def test_make_bears_with_folders_that_another_trainer_removes_meanwhile(tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs"
+    jobs.mkdir()
+    (jobs / "gone").symlink_to(tmp_path / "nowhere")  # listed, and yet not there
+    JobFolder(tmp_path, JOB).make()
+    assert (jobs / "a-job").is_dir()
+
+
 def test_drop_inputs_removes_candles_and_leaves_the_rest(tmp_path: Path) -> None:
     folder = JobFolder(tmp_path, JOB)
     file = trained(folder)

@@ -14,6 +14,7 @@ from models.policy import DAY_MS, HOUR_MS
 from streaming.frontier import Frontier
 from streaming.pairs import AHEAD_RECORDS, WAITING_SIGNALS, PairSource
 from streaming.pool import policy_of
+from streaming.resuming import batch_of
 from streaming.rewind import Resume, encode_rewind, plan, remembered
 from streaming.settings import DriftSettings, KafkaSettings, Settings
 
@@ -134,10 +135,9 @@ def test_signals_are_given_up_after_the_desk_took_the_last_candles_that_may_be_t
     assert served_before == [1]
 
 
-def test_batch_of_a_topic_keeps_its_order_and_says_which_records_are_new(tmp_path: Path) -> None:
-    source, _ = source_at(tmp_path, 0, 0)
-    source._plans[SIGNALS] = Resume(4, 6)
-    batch = source._batch({CANDLES: [Record(1)], SIGNALS: [Record(5), Record(6)]}, "t.signals")
+def test_batch_of_a_topic_keeps_its_order_and_says_which_records_are_new() -> None:
+    records = {CANDLES: [Record(1)], SIGNALS: [Record(5), Record(6)]}
+    batch = batch_of(records, "t.signals", {SIGNALS: Resume(4, 6)})
     assert (batch.keys, batch.values, batch.partitions) == ([b"k5", b"k6"], [b"v5", b"v6"], [3, 3])
     np.testing.assert_array_equal(batch.offsets, [5, 6])
     np.testing.assert_array_equal(batch.speaks, [False, True])

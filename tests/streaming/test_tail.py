@@ -13,7 +13,7 @@ from streaming.embedded_kafka import EmbeddedKafka
 from streaming.models_topic import next_close
 from streaming.replay import Turn, replay
 from streaming.settings import Settings
-from streaming.tail import FIRST_LOOK, newest_close, newest_closes
+from streaming.tail import FIRST_LOOK, newest_close, newest_closes, oldest_close, recent_closes
 from tests.e2e.market import market
 from tests.e2e.system import System, run
 from tests.models.candle_records import make_candle
@@ -29,6 +29,7 @@ def system(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> System:
 
 def test_newest_close_of_a_timeframe_is_found_behind_many_candles_of_others(system: System) -> None:
     hours, minutes = market(1, 3, "1h"), market(2, FIRST_LOOK + 500)
+    hours_key = Series("binance", "S000/USDT", "1h").key
     run(replay(system.settings, hours))
     run(replay(system.settings, minutes))
 
@@ -36,8 +37,18 @@ def test_newest_close_of_a_timeframe_is_found_behind_many_candles_of_others(syst
 
     assert newest is not None
     assert newest.close_time_ms == hours.close_time_ms[-1]
+    assert run(recent_closes(system.settings, 3_600_000)) == {hours_key: newest}
     assert run(next_close(system.settings, 3_600_000)) == hours.close_time_ms[-1] + 3_600_000
     assert run(next_close(system.settings, 60_000)) == minutes.close_time_ms[-1] + 60_000
+
+
+def test_oldest_close_of_a_timeframe_is_found_after_many_candles_of_others(system: System) -> None:
+    hours, minutes = market(1, 3, "1h"), market(2, FIRST_LOOK + 500)
+    run(replay(system.settings, minutes))
+    run(replay(system.settings, hours))
+    assert run(oldest_close(system.settings, 3_600_000)) == hours.close_time_ms[0]
+    assert run(oldest_close(system.settings, 60_000)) == minutes.close_time_ms[0]
+    assert run(oldest_close(system.settings, 300_000)) is None
 
 
 def test_newest_close_of_a_timeframe_nobody_has_is_none(system: System) -> None:

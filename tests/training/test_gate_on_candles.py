@@ -105,7 +105,7 @@ def test_weigh_refuses_a_spoiled_challenger(spoiled: str, bars: int, request: py
 def test_weigh_of_six_hours_replaces_a_champion_that_a_changed_market_left_behind(
     table: CandleTable, begin_ms: int, sound: Bundle
 ) -> None:
-    changed, learned_ms = inject(table, Injection(begin_ms + DAY_MS)).table, begin_ms + 2 * DAY_MS
+    changed, learned_ms = inject(table, Injection(begin_ms + DAY_MS)), begin_ms + 2 * DAY_MS
     fresh = train_small(changed, learned_ms, Fractions(0.97, 0.02, 0.01))
     after = HeldOut(changed.since(learned_ms - 1_600 * BAR_MS), learned_ms, learned_ms + 2 * DAY_MS)
     evidence = gather(fresh, sound, [fresh.spec.baselines, sound.spec.baselines], after)

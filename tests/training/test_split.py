@@ -87,6 +87,15 @@ def test_split_spread_no_label_of_one_span_lies_in_another(
         assert not seen_by_labels[one] & seen_by_labels[other]
 
 
+@pytest.mark.parametrize("horizon", [3, 60, 240, 1_440])
+def test_split_spread_of_a_long_horizon_leaves_most_rows_to_train(horizon: int) -> None:
+    slots = np.arange(131_400)
+    split = split_spread(np.full(len(slots), 9), Fractions(0.89, 0.1, 0.01), horizon)
+    train, validation, _ = (int(span.holds(slots).sum()) for span in split)
+    assert train > 0.6 * len(slots)
+    assert validation > 0.07 * len(slots)
+
+
 def test_split_spread_trains_on_the_newest_bars_and_validates_all_over() -> None:
     split = split_spread(np.full(20_000, 9), Fractions(0.88, 0.1, 0.02), 3)
     train, validation, test = (np.flatnonzero(span.holds(np.arange(20_000))) for span in split)
