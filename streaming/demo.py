@@ -26,8 +26,8 @@ from models.injection import Injection, inject
 from streaming.audit import Audit, audit
 from streaming.clients import new_admin, started
 from streaming.demo_summary import Counted, all_is_well, in_words, loop_lines, summarise, training_of
-from streaming.job_feed import Jobs
-from streaming.live import CLOCKED_ROLES, Source, load
+from streaming.job_feed import Jobs, Pooled, following
+from streaming.live import Source, load
 from streaming.models_topic import activate, publish
 from streaming.read import read_topic
 from streaming.replay import Progress, replay
@@ -67,6 +67,7 @@ class Tour:
     board: Scoreboard
     quiet: bool  # no screen: chapters go to stderr
     jobs: Jobs = field(default_factory=Jobs)
+    pooled: Pooled = field(default_factory=Pooled)
     clock: ReplayClock | None = None
     story: str = ""  # the chapter, while nothing holds the clock
     training: tuple[int, int, str] | None = None  # of the first bundle: epoch, of how many, and how it stands
@@ -168,7 +169,7 @@ async def _steps(tour: Tour, speed: float | None) -> dict[str, Any]:
         await stack.enter_async_context(_watched(tour))
         await _serve(tour, first)
         admin = await stack.enter_async_context(started(new_admin(tour.settings)))
-        tour.clock = ReplayClock(tour.settings, admin, CLOCKED_ROLES, tour.jobs, tour.held)
+        tour.clock = ReplayClock(tour.settings, admin, tour.jobs, tour.pooled, tour.held)
         await _replayed(tour, system, None, TRAINED_DAYS, f"replaying days 1 to {TRAINED_DAYS} to warm up")
         await _replayed(tour, system, speed, CALM_DAYS, "replaying on with the first bundle")
         tour.scene.injected = True
@@ -230,14 +231,12 @@ async def _audited(tour: Tour) -> Audit:
 @asynccontextmanager
 async def _watched(tour: Tour) -> AsyncIterator[None]:
     """Keep the scene up to date from the topics and the role's metrics."""
-    following = (tour.board.follow(tour.settings), tour.jobs.follow(tour.settings), _refresh_scene(tour))
-    tasks = [asyncio.create_task(each) for each in following]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with following(tour.settings, tour.board, tour.jobs, tour.pooled):
+        drawing = asyncio.create_task(_refresh_scene(tour))
+        try:
+            yield
+        finally:
+            drawing.cancel()
 
 
 async def _refresh_scene(tour: Tour) -> None:

@@ -1,7 +1,7 @@
-"""Every retraining job and where it stands, followed as it is told.
+"""Where the loop stands, followed as it is told: every retraining job, and how far scores were pooled.
 
-Enters: records of `retrain-jobs` and `job-events`. Leaves: jobs with their states, and whether a replay has to wait for
-one. Does not know: who asks for jobs or does them.
+Enters: records of `retrain-jobs`, `job-events`, `scores`. Leaves: jobs with their states, and whether a replay has to
+wait for one. Does not know: who asks for jobs or does them.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from models.events import JobEvent, RetrainJob, decode_job, decode_job_event
+from models.events import JobEvent, RetrainJob, Scores, decode_job, decode_job_event, decode_scores
 from models.jobs import JobState
+from models.series import timeframe_ms
 from streaming.clients import new_reader, started
 from streaming.settings import Settings
 from streaming.topics import topic_partitions
 
 logger = logging.getLogger(__name__)
+
+_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Jobs:
@@ -74,17 +77,59 @@ class Jobs:
                 self.ask(decode_job(record.value or b""))
             else:
                 self.tell(decode_job_event(record.value or b""))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except _NOT_JSON as error:
             logger.warning("no job at=%s[%d]@%d error=%s", record.topic, record.partition, record.offset, error)
 
 
+class Pooled:
+    """How far the sums of scores were pooled, of those there are: the detectors have come no further."""
+
+    def __init__(self) -> None:
+        self._timeframe_ms = 1
+        self._summed_ms = 0  # newest target that any partition has summed
+        self._pooled_ms = 0  # newest target that was pooled; before there is one, the first that was summed
+
+    @property
+    def lag_closes(self) -> int:
+        """Closes that were summed and not pooled yet."""
+        return (self._summed_ms - self._pooled_ms) // self._timeframe_ms
+
+    def take(self, scores: Scores) -> None:
+        """One more record of `scores`."""
+        if not scores.outcomes:
+            return
+        self._timeframe_ms = timeframe_ms(scores.timeframe)
+        if scores.partition is None:
+            self._pooled_ms = max(self._pooled_ms, scores.target_time_ms)
+        self._pooled_ms = self._pooled_ms or scores.target_time_ms
+        self._summed_ms = max(self._summed_ms, scores.target_time_ms)
+
+    async def follow(self, settings: Settings) -> None:
+        """Read the topic from its beginning until cancelled; what is no sum is skipped."""
+        async with started(new_reader(settings)) as reader:
+            reader.assign(topic_partitions(settings, "scores"))
+            await reader.seek_to_beginning()
+            while True:
+                for records in (await reader.getmany(timeout_ms=100)).values():
+                    for record in records:
+                        with contextlib.suppress(*_NOT_JSON):
+                            self.take(decode_scores(record.value or b""))
+
+
+class Follows(Protocol):
+    """Something that keeps itself up to date from topics."""
+
+    async def follow(self, settings: Settings) -> None:
+        """Read until cancelled."""
+
+
 @asynccontextmanager
-async def following(settings: Settings, jobs: Jobs) -> AsyncIterator[asyncio.Task[None]]:
-    """Keep jobs up to date while this lasts."""
-    task = asyncio.create_task(jobs.follow(settings))
+async def following(settings: Settings, *feeds: Follows) -> AsyncIterator[None]:
+    """Keep feeds up to date while this lasts."""
+    tasks = [asyncio.create_task(feed.follow(settings)) for feed in feeds]
     try:
-        yield task
+        yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

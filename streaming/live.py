@@ -17,7 +17,7 @@ from models.candle_files import read_candles
 from models.candle_table import CandleTable
 from models.series import canonical_symbol
 from streaming.clients import bootstrap_servers, new_admin, started
-from streaming.job_feed import Jobs, following
+from streaming.job_feed import Jobs, Pooled, following
 from streaming.replay import replay
 from streaming.replay_clock import ReplayClock
 from streaming.settings import Settings
@@ -26,8 +26,6 @@ from streaming.up import up
 logger = logging.getLogger(__name__)
 
 SHOWN_REJECTS = 20
-CLOCKED_ROLES = ("predict", "monitor")
-"""A replay that is the clock runs no further ahead than these have come."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ async def run_up(settings: Settings, paths: Sequence[Path], speed: float | None)
 
 async def replay_as_clock(settings: Settings, table: CandleTable, speed: float | None) -> None:
     """Replay as the clock of the system: it waits for who works on the candles, and for jobs."""
-    jobs, told = Jobs(), ""
+    jobs, pooled, told = Jobs(), Pooled(), ""
 
     def say(reason: str | None) -> None:
         nonlocal told
@@ -85,8 +83,8 @@ async def replay_as_clock(settings: Settings, table: CandleTable, speed: float |
             logger.info("%s", reason)
         told = reason or ""
 
-    async with started(new_admin(settings)) as admin, following(settings, jobs):
-        clock = ReplayClock(settings, admin, CLOCKED_ROLES, jobs, say)
+    async with started(new_admin(settings)) as admin, following(settings, jobs, pooled):
+        clock = ReplayClock(settings, admin, jobs, pooled, say)
         await replay(settings, table, speed, clock)
         await clock.scored()
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from models.events import JobEvent, RetrainJob
-from streaming.job_feed import Jobs
+from streaming.job_feed import Jobs, Pooled
+from tests.models.make_scores import make_scores
 
-TRAIN_MS, JUDGE_MS = 1_000_000, 2_000_000
+TRAIN_MS, JUDGE_MS, MINUTE_MS = 1_000_000, 2_000_000, 60_000
 JOB = RetrainJob(job="j", model="m", why="drift", asked_ms=500_000, train_until_ms=TRAIN_MS, judge_until_ms=JUDGE_MS)
 
 
@@ -63,3 +65,17 @@ def test_ask_twice_keeps_the_first() -> None:
     known = jobs()
     known.ask(RetrainJob(job="j", model="other", why="drift", asked_ms=1, train_until_ms=2, judge_until_ms=3))
     assert known.asked == {"j": JOB}
+
+
+def test_pooled_lags_by_the_closes_that_were_summed_and_not_pooled() -> None:
+    pooled = Pooled()
+    assert pooled.lag_closes == 0
+    summed = make_scores(0)
+    later = msgspec.structs.replace(summed, partition=3, target_time_ms=summed.target_time_ms + 7 * MINUTE_MS)
+    pooled.take(msgspec.structs.replace(summed, partition=0))
+    pooled.take(later)
+    assert pooled.lag_closes == 7
+    pooled.take(msgspec.structs.replace(later, outcomes=0, target_time_ms=later.target_time_ms + MINUTE_MS))
+    assert pooled.lag_closes == 7
+    pooled.take(msgspec.structs.replace(later, partition=None))
+    assert pooled.lag_closes == 0
