@@ -16,6 +16,7 @@ from typing import NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from streaming.committed import committed_offsets
 from streaming.settings import Settings
 
 
@@ -41,7 +42,7 @@ async def frontiers(
     if not known:
         return {}
     candles, signals = ([TopicPartition(settings.topic(name), p) for p in known] for name in ("candles", "signals"))
-    committed = await admin.list_consumer_group_offsets(settings.group("predict"), partitions=candles)
+    committed = await committed_offsets(admin, settings.group("predict"), candles)
     ends = await lookup.end_offsets(signals)  # asked later: the signals of what was committed lie before
     logged = await lookup.end_offsets(candles)  # asked last: the candles of those signals lie before
     done = {tp.partition: offset.offset for tp, offset in committed.items()}

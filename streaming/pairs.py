@@ -20,6 +20,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaError
 from mode import Service
 
+from models.errors import CandlewickError
 from models.outcomes import Rewind
 from streaming import metrics
 from streaming.batches import FETCH_WAIT_MS, PARTITION_BYTES, _Listener
@@ -176,7 +177,7 @@ class PairSource(Service):
             asked = {partition: behind[partition] for partition in behind.keys() - self._frontiers.keys()}
             try:
                 found = await frontiers(self._settings, self._admin, self._lookup, asked) if self._ready else {}
-            except KafkaError as error:
+            except (KafkaError, CandlewickError) as error:
                 logger.warning("cannot hear how far predict has come error=%r", error)
                 continue
             if generation == self._generation and self._ready:

@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import OffsetAndMetadata
 
 from streaming.clients import new_reader, started
+from streaming.committed import committed_offsets
 from streaming.job_feed import Jobs, Pooled
 from streaming.replay import Turn
 from streaming.rewind import remembered
@@ -95,5 +96,5 @@ class ReplayClock:
         return all(min(done.get(p, -1), settled.get(p, -1)) >= end for p, end in ends.items())
 
     async def _offsets(self, role: str, topic: str) -> dict[int, OffsetAndMetadata]:
-        offsets = await self._admin.list_consumer_group_offsets(self._settings.group(role))
+        offsets = await committed_offsets(self._admin, self._settings.group(role))
         return {tp.partition: offset for tp, offset in offsets.items() if tp.topic == topic}

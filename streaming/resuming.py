@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from models.decode import Batch
 from models.errors import CandlewickError
+from streaming.committed import committed_offsets
 from streaming.rewind import Resume, plan, remembered
 from streaming.taking import Taken
 
@@ -37,11 +38,7 @@ async def take_up(
     """
     if not tps:
         return {}
-    committed = await admin.list_consumer_group_offsets(group, partitions=list(tps))
-    if untold := [f"{tp.topic}[{tp.partition}]" for tp in tps if tp not in committed]:
-        # A coordinator that is moving or loading says so for the whole group; aiokafka passes over it, and what looks
-        # like a group without commits would do all of its log again. One that knows of no commit says -1.
-        raise CandlewickError(f"Kafka does not say what {group} committed of {', '.join(untold)}; it may in a moment")
+    committed = await committed_offsets(admin, group, tps)
     beginnings, ends = await lookup.beginning_offsets(tps), await lookup.end_offsets(tps)
     found = {}
     for tp in tps:

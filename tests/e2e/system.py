@@ -22,6 +22,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from streaming.audit import FAULTS
 from streaming.clients import new_admin, new_reader, started
+from streaming.committed import committed_offsets
 from streaming.settings import KafkaSettings, PredictSettings, Settings
 from streaming.topics import TOPICS, init_topics, topic_partitions
 from tests.eventually import eventually
@@ -210,7 +211,7 @@ class System:
     async def lag(self, suffix: str = "") -> int:
         """Candles that the group, or the one whose name has this suffix, has not committed."""
         async with started(new_admin(self.settings)) as admin:
-            committed = await admin.list_consumer_group_offsets(self.settings.group("predict") + suffix)
+            committed = await committed_offsets(admin, self.settings.group("predict") + suffix)
         ends = await self.ends("candles")
         done = {tp.partition: offset.offset for tp, offset in committed.items()}
         return sum(end - max(0, done.get(partition, 0)) for partition, end in ends.items())

@@ -16,6 +16,7 @@ from models.bundle import digest
 from models.events import JobEvent, RetrainJob, Verdict, decode_job_event, encode
 from models.jobs import state_of
 from streaming.clients import new_admin, new_producer, started
+from streaming.committed import committed_offsets
 from streaming.embedded_kafka import EmbeddedKafka
 from streaming.job_folder import JobFolder
 from streaming.job_log import JobLog, ask, read_events
@@ -108,7 +109,7 @@ def lag(system: System) -> int:
 
     async def committed() -> int:
         async with started(new_admin(system.settings)) as admin:
-            offsets = await admin.list_consumer_group_offsets(system.settings.group("train"))
+            offsets = await committed_offsets(admin, system.settings.group("train"))
         ends = await system.ends("retrain-jobs")
         return sum(ends.values()) - sum(max(0, int(offset.offset)) for offset in offsets.values())
 

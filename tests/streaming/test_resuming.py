@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupLoadInProgressError
 
 from models.errors import CandlewickError
+from streaming import committed
 from streaming.resuming import TakenUp, take_up
 from streaming.rewind import Resume
 
@@ -56,5 +57,6 @@ def test_take_up_takes_no_answer_of_a_loading_coordinator_for_a_group_without_co
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A broker that cannot say answers with an error for the whole group, which aiokafka passes over."""
+    monkeypatch.setattr(committed, "PATIENCE_S", 0.0)
     with pytest.raises(CandlewickError, match=r"candlewick\.monitor.*candlewick\.candles\[3\]"):
         taken_up(monkeypatch, [], GroupLoadInProgressError.errno)
