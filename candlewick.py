@@ -21,7 +21,47 @@ if TYPE_CHECKING:
     from streaming.settings import Settings
 
 PATHS = click.Path(path_type=Path)
+NETWORKS = ("lstm", "gru", "mlp")
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object, or one a line, on stdout.")
+
+
+def candle_options(command: Any) -> Any:
+    """Which candles of files, for whoever learns from them."""
+    for option in reversed(
+        [
+            click.option(
+                "--candles", "paths", type=PATHS, multiple=True, required=True, help="File or folder; may be repeated."
+            ),
+            click.option("--symbols", default="", help="Only these, by commas."),
+            click.option("--exchange", default="binance", show_default=True),
+            click.option("--timeframe", help="Default: the commonest spacing of the files."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def network_options(command: Any) -> Any:
+    """What to train, for whoever trains."""
+    for option in reversed(
+        [
+            click.option("--network", type=click.Choice(NETWORKS), default="lstm", show_default=True),
+            click.option("--hidden", type=click.IntRange(1, 512), default=32, show_default=True),
+            click.option("--layers", type=click.IntRange(1, 4), default=1, show_default=True),
+            click.option(
+                "--lookback", type=click.IntRange(1, 256), default=64, show_default=True, help="Candles of context."
+            ),
+            click.option(
+                "--horizon", type=click.IntRange(1, 1_440), default=3, show_default=True, help="Candles ahead."
+            ),
+            click.option(
+                "--epochs", type=click.IntRange(1, 1_000), default=30, show_default=True, help="At most so many."
+            ),
+            click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+        ]
+    ):
+        command = option(command)
+    return command
 
 
 def _settings() -> Settings:
@@ -180,10 +220,10 @@ def models_() -> None:
 @as_json
 def publish(file: Path, as_json: bool) -> None:
     """Validate a bundle and put it on the topic."""
-    from models.bundle import load
+    from models.bundle_file import read_bundle
     from streaming.models_topic import publish as publish_bundle
 
-    load(file)  # a file named like a hash must have it
+    read_bundle(file)
     sha256, sent = _run(publish_bundle(_settings(), file.read_bytes()))
     _say({"bundle": sha256, "sent": sent}, as_json, f"{sha256} {'published' if sent else 'was there already'}")
 
@@ -241,25 +281,22 @@ def show(bundle: str) -> None:
 
 
 @main.command()
-@click.option("--candles", "paths", type=PATHS, multiple=True, required=True, help="File or folder; may be repeated.")
-@click.option("--out", type=PATHS, required=True, help="Folder for <sha256>.safetensors and report.json.")
+@candle_options
+@click.option("--out", type=PATHS, required=True, help="Folder for <sha256>.safetensors and its report.")
 @click.option("--model", help="Slot of the model; default: default-<timeframe>.")
-@click.option("--network", type=click.Choice(["lstm"]), default="lstm", show_default=True)
-@click.option("--hidden", type=click.IntRange(1, 512), default=32, show_default=True)
-@click.option("--layers", type=click.IntRange(1, 4), default=1, show_default=True)
-@click.option("--lookback", type=click.IntRange(1, 256), default=64, show_default=True, help="Candles of context.")
-@click.option("--horizon", type=click.IntRange(1, 1_440), default=3, show_default=True, help="Candles ahead.")
-@click.option("--epochs", type=click.IntRange(1, 1_000), default=30, show_default=True, help="At most so many.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@network_options
+@click.option("--members", type=click.IntRange(1, 8), default=1, show_default=True, help="Networks averaged in one.")
 @click.option("--until", "until_ms", type=click.IntRange(0), help="Use closes up to here, UTC milliseconds.")
 @click.option(
     "--validate", type=click.Choice(["newest", "spread"]), default="newest", show_default=True,
     help="Validate on the newest rows before the test span, or in blocks all over history, so that the newest train.",
 )  # fmt: skip
-@click.option("--split", default="0.7,0.15,0.15", show_default=True, help="Shares to train, validate and test on.")
-@click.option("--symbols", default="", help="Only these, by commas.")
-@click.option("--exchange", default="binance", show_default=True)
-@click.option("--timeframe", help="Default: the commonest spacing of the files.")
+@click.option("--split", default="0.6,0.15,0.25", show_default=True, help="Shares to train, validate and test on.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--report", type=click.Choice(["full", "brief"]), default="full", show_default=True,
+    help="Brief: without rivals, rating of features, report.html and model card.",
+)  # fmt: skip
 @as_json
 def train(as_json: bool, **options: Any) -> None:
     """Train a bundle on candles, and report what it can and cannot do."""
@@ -270,18 +307,69 @@ def train(as_json: bool, **options: Any) -> None:
 
 
 @main.command()
+@click.option("--bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
+@candle_options
+@click.option("--all", "everything", is_flag=True, help="Also closes that may have trained the bundle.")
+@click.option("--out", type=PATHS, help="Folder for report.json and report.html.")
+@as_json
+def evaluate(as_json: bool, **options: Any) -> None:
+    """Score a bundle on any candles, and say where they are outside of what trained it."""
+    from training.evaluation_command import run_evaluate
+
+    _settings()
+    run_evaluate(options | {"symbols": _names(options["symbols"])}, as_json)
+
+
+@main.command("walk-forward")
+@candle_options
+@click.option("--out", type=PATHS, required=True, help="Folder for the result; a killed run goes on from it.")
+@click.option("--train-bars", type=click.IntRange(1), required=True, help="Bars that the first bundle trains on.")
+@click.option("--step-bars", type=click.IntRange(1), required=True, help="Bars between two trainings.")
+@click.option("--scheme", type=click.Choice(["expanding", "rolling"]), default="expanding", show_default=True)
+@click.option("--gate", is_flag=True, help="Also what serves where the gate decides.")
+@click.option(
+    "--judge-bars", type=click.IntRange(1), help="Bars that the gate judges on; default: 7 days, at most 2,880."
+)
+@click.option("--embargo", type=click.IntRange(0), default=0, show_default=True, help="Bars left out after training.")
+@network_options
+@click.option("--validate", type=click.Choice(["newest", "spread"]), default="spread", show_default=True)
+@click.option("--jobs", type=click.IntRange(1), help="Worker processes; default: one a core.")
+@as_json
+def walk_forward(as_json: bool, **options: Any) -> None:
+    """Train again and again on growing or moving history; what retraining gains, by window and by age."""
+    from training.walk_forward_command import run_walk_forward
+
+    _settings()
+    run_walk_forward(options | {"symbols": _names(options["symbols"])}, as_json)
+
+
+@main.group()
+def history() -> None:
+    """Candles in files."""
+
+
+@history.command("check")
+@click.argument("paths", nargs=-1, required=True, type=PATHS, metavar="PATH...")
+@click.option("--exchange", default="binance", show_default=True)
+@click.option("--timeframe", help="Default: the commonest spacing of the files.")
+@as_json
+def history_check(as_json: bool, **options: Any) -> None:
+    """Gaps, rejected rows and other oddities of candle files."""
+    from models.candle_report import run_check
+
+    run_check(options, as_json)
+
+
+@main.command()
 @click.option("--challenger", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
 @click.option(
     "--champion",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="The bundle that serves now; without it the challenger is the first of its model.",
 )
-@click.option("--candles", "paths", type=PATHS, multiple=True, required=True, help="File or folder; may be repeated.")
+@candle_options
 @click.option("--from", "from_ms", type=click.IntRange(0), required=True, help="Judge closes after it, UTC ms.")
 @click.option("--until", "until_ms", type=click.IntRange(0), required=True, help="No label ends later, UTC ms.")
-@click.option("--symbols", default="", help="Only these, by commas.")
-@click.option("--exchange", default="binance", show_default=True)
-@click.option("--timeframe", help="Default: the commonest spacing of the files.")
 @as_json
 def judge(as_json: bool, **options: Any) -> None:
     """Let the gate judge a bundle on candles that it has not seen; a refusal is no error."""

@@ -38,7 +38,10 @@ DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 KEPT = Path(tempfile.gettempdir()) / "candlewick-drift-bundles"
 COMMAND = "python -m benchmarks drift --json"
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
-TRAINERS = ("adamw", "assemble", "baselines", "calibrate", "dataset", "likelihood", "split", "train")
+TRAINERS = (
+    *("adamw", "assemble", "baselines", "calibrate", "chunks", "dataset", "likelihood", "log_odds", "loss", "member"),
+    *("split", "train"),
+)
 """Modules of `training` that a bundle comes out of."""
 PHASES = tuple(range(0, 32, 4))
 """Closes by which a watch begins later: ADWIN looks only at every 32nd, and luck should not make a figure."""

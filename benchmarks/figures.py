@@ -27,6 +27,8 @@ GOALS = {
     "drift.alarms_per_10k": Goal(2, 1, more=False),
     "drift.hours_2020": Goal(3, 2, more=False),
     "drift.hours_2024": Goal(12, 8, more=False),
+    "train.targets_ratio": Goal(30, 45, more=True),
+    "train.cpu_ratio_equal_quality": Goal(5, 12, more=True),
 }
 
 

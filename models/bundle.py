@@ -155,9 +155,8 @@ def with_golden(spec: Spec, tensors: Tensors) -> dict[str, NDArray[np.float32]]:
     """
     from models.predictor import fresh_network, run_network
 
-    weights = {
-        name: np.asarray(tensors[name], np.float32) for name in expected_shapes(spec.network, len(spec.features))
-    }
+    names = expected_shapes(spec.network, len(spec.features), spec.lookback_bars)
+    weights = {name: np.asarray(tensors[name], np.float32) for name in names}
     noise = np.random.default_rng(0).standard_normal((GOLDEN_WINDOWS, spec.lookback_bars, len(spec.features)))
     windows = (weights["feature_mean"] + 2.0 * weights["feature_sd"] * noise).astype(np.float32)
     outputs = run_network(fresh_network(spec, weights, "cpu"), windows)
@@ -167,7 +166,7 @@ def with_golden(spec: Spec, tensors: Tensors) -> dict[str, NDArray[np.float32]]:
 def _shapes(spec: Spec) -> dict[str, tuple[int, ...]]:
     """Every tensor of a bundle in the order of the blob."""
     features = len(spec.features)
-    shapes = expected_shapes(spec.network, features)
+    shapes = expected_shapes(spec.network, features, spec.lookback_bars)
     shapes[spec.golden.input] = (GOLDEN_WINDOWS, spec.lookback_bars, features)
     shapes[spec.golden.output] = (GOLDEN_WINDOWS, OUTPUTS)
     return dict(sorted(shapes.items()))

@@ -1,30 +1,33 @@
-"""Candle files of any origin into one table: csv and csv.xz with a header, open times in UTC milliseconds.
+"""Candle files of any origin into one table: csv, csv.xz and Parquet, open times in UTC milliseconds.
 
 Enters: files or folders. Leaves: a `CandleTable` with a list of the rows it could not use.
-Does not know: what the candles are for.
+Does not know: what the candles are for. How one file is read say `models.candle_csv` and `models.parquet_files`.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import itertools
-import lzma
+import logging
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.candle_rows import PRICES, ROW, FileRows, judge_times, judge_values, spacings
+from models import candle_csv
+from models.candle_rows import ELSEWHERE, FileRows, empty_columns, judge_times, judge_values, spacings
 from models.candle_table import CandleTable, RejectedRow, build_table
 from models.errors import CandlewickError, InvalidMessage
+from models.parquet_files import PARTIAL, SUFFIX, Asked, folder_keys, is_asked, read_parquet
 from models.series import timeframe_ms, timeframe_name
 
-COLUMNS = ("timestamp_ms", "symbol", *PRICES, "volume")
-SUFFIXES = (".csv", ".csv.xz")
-MAX_TIME_MS = 2**53
+SUFFIXES = (*candle_csv.SUFFIXES, SUFFIX)
+MAX_DEPTH = 8
+"""Folders `key=value` in one another; more is a loop of links."""
+MAX_READERS = 4
 MIN_STEPS = 10
 """A series with fewer candles has no say in the timeframe where longer ones have."""
 MAX_REJECTED = 1_000
@@ -32,25 +35,52 @@ MAX_REJECTED_SHARE = 0.01
 FEW_REJECTED = 10
 """So many bad rows are dropped from any file, however short."""
 
+logger = logging.getLogger(__name__)
+
+
+class Judged(NamedTuple):
+    """The candles of files, and what speaks against the files."""
+
+    table: CandleTable  # lists at most 1,000 rejected rows a file
+    rejections: Counter[tuple[str, str]]  # symbol and reason to the number of rows, complete
+    refused: list[str]  # a sentence for each file with too many bad rows
+
 
 def read_candles(paths: Sequence[Path], *, exchange: str = "binance", timeframe: str | None = None) -> CandleTable:
-    """Read candles from files and folders (not their sub-folders).
+    """Read candles from files and folders (of their sub-folders only those that are named `key=value`).
 
-    `timeframe` (`1m`, `4h`) defaults to the commonest spacing. Bad rows are dropped and listed in `rejected`.
+    `timeframe` (`1m`, `4h`) defaults to the commonest spacing. Bad rows are dropped and listed in `rejected`. Of a
+    dataset with several exchanges and timeframes, those named are read.
 
     Raises:
         CandlewickError: nothing to read, no header, several timeframes, or a file with too many bad rows: more than
             1,000, or more than 10 and 1 %.
     """
-    files = [_read_file(path) for path in candle_paths(paths)]
+    table, _, refused = judge_candles(paths, exchange=exchange, timeframe=timeframe)
+    if refused:
+        raise CandlewickError(refused[0])
+    return table
+
+
+def judge_candles(paths: Sequence[Path], *, exchange: str = "binance", timeframe: str | None = None) -> Judged:
+    """Read as `read_candles` does, but go on where a file has too many bad rows.
+
+    Raises:
+        CandlewickError: nothing to read, no header, several timeframes, or no usable row.
+    """
+    files = _read_files(candle_paths(paths), Asked(exchange, timeframe))
     length_ms = _timeframe_ms(files, timeframe)
     for rows in files:
         judge_times(rows, length_ms)
     series = _join(files)
-    rejected = [bad for rows in files for bad in _rejected(rows)]
+    refused = [sentence for rows in files for sentence in _refusal(rows)]
     if not series:
-        raise CandlewickError(f"no usable candle in {_names([rows.file for rows in files])}; are the files empty?")
-    return build_table(exchange, length_ms, series, rejected)
+        empty = f"no usable candle in {_names([rows.file for rows in files])}; are the files empty?"
+        raise CandlewickError(refused[0] if refused else empty)
+    rejected = [row for rows in files for row in _rejected(rows)]
+    rejections = sum((rows.rejections() for rows in files), Counter[tuple[str, str]]())
+    files.clear()
+    return Judged(build_table(exchange, length_ms, series, rejected), rejections, refused)
 
 
 def candle_paths(paths: Sequence[Path]) -> list[Path]:
@@ -62,14 +92,17 @@ def candle_paths(paths: Sequence[Path]) -> list[Path]:
     found: dict[Path, Path] = {}  # where it really lies: as it was named
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.is_file() and p.name.endswith(SUFFIXES))
+            inside = sorted(_files_in(path))
             if not inside:
-                raise CandlewickError(f"{path} holds no candle file; put *.csv or *.csv.xz files into it")
+                raise CandlewickError(
+                    f"{path} holds no candle file; put *.csv, *.csv.xz or *.parquet files into it. Of its sub-folders, "
+                    "only those named key=value are searched"
+                )
             found.update((file.resolve(), file) for file in inside)
         elif not path.exists():
             raise CandlewickError(f"{path} does not exist; name a candle file or a folder of them")
         elif not path.name.endswith(SUFFIXES):
-            raise CandlewickError(f"{path} is not a candle file; use csv or csv.xz")
+            raise CandlewickError(f"{path} is not a candle file; use csv, csv.xz or parquet")
         else:
             found[path.resolve()] = path
     if not found:
@@ -77,82 +110,52 @@ def candle_paths(paths: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
-def _read_file(path: Path) -> FileRows:
-    text = _text(path)
-    header, _, body = text.partition("\n")
-    names = [name.strip().strip('"') for name in header.split(",")]
-    missing = [name for name in COLUMNS if name not in names]
-    if missing:
+def _files_in(folder: Path, depth: int = 0) -> Iterator[Path]:
+    """The candle files of a folder and of its folders `key=value`; half-written ones are named and left out."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            if "=" in path.name and depth < MAX_DEPTH:
+                yield from _files_in(path, depth + 1)
+        elif path.name.endswith(SUFFIXES):
+            yield path
+        elif path.name.endswith(PARTIAL):
+            logger.warning("half-written candle file left out path=%s; write it again, or delete it", path)
+
+
+def _read_files(paths: Sequence[Path], asked: Asked) -> list[FileRows]:
+    """The rows of every file that can hold what is asked for, judged one by one.
+
+    Raises:
+        CandlewickError: a file cannot be read, or the folders name other exchanges or timeframes only.
+    """
+    keys = {path: folder_keys(path) for path in paths}
+    wanted = [path for path in paths if is_asked(keys[path], asked)]
+    if not wanted:
+        there = sorted({f"{own.get('exchange', '?')} {own.get('timeframe', '')}".strip() for own in keys.values()})
         raise CandlewickError(
-            f"{path}: the first line has no column {', '.join(missing)}; "
-            f"a candle file starts with the header {','.join(COLUMNS)}"
+            f"{_names(paths)}: no candles of {asked.exchange} {asked.timeframe or ''}".rstrip()
+            + f"; the folders hold {', '.join(there)}: name one of these by --exchange and --timeframe"
         )
-    columns = tuple(names.index(name) for name in COLUMNS)
-    row = _parse_at_once(body, columns)
-    rows = _parse_row_by_row(path, text, columns) if row is None else FileRows(path, row, np.arange(2, len(row) + 2))
+    with ThreadPoolExecutor(min(MAX_READERS, os.cpu_count() or 1)) as pool:
+        return list(pool.map(lambda path: _read_file(path, asked), wanted))
+
+
+def _read_file(path: Path, asked: Asked) -> FileRows:
+    rows = read_parquet(path, asked) if path.suffix == SUFFIX else candle_csv.read_csv(path)
+    rows.timeframe = rows.timeframe or folder_keys(path).get("timeframe")
     judge_values(rows)
     return rows
 
 
-def _text(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-        if path.suffix == ".xz":
-            raw = lzma.decompress(raw)
-        return raw.decode("utf-8-sig").replace("\r\n", "\n")
-    except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
-        raise CandlewickError(f"{path} cannot be read ({error}); fetch or write it again") from error
-
-
-def _parse_at_once(body: str, columns: tuple[int, ...]) -> NDArray[np.void] | None:
-    """All rows, or None where one cannot be read or a line is blank, so that line numbers could not be told."""
-    if not body.strip():
-        return np.empty(0, ROW)
-    try:
-        rows = np.loadtxt(io.StringIO(body), ROW, comments=None, delimiter=",", usecols=columns, quotechar='"', ndmin=1)
-    except ValueError:
-        return None
-    return rows if len(rows) == body.count("\n") + (not body.endswith("\n")) else None
-
-
-def _parse_row_by_row(path: Path, text: str, columns: tuple[int, ...]) -> FileRows:
-    """The same in ten times the time; a row that cannot be read is kept with its reason."""
-    parsed: list[tuple[object, ...]] = []
-    lines: list[int] = []
-    unreadable: dict[int, str] = {}
-    reader = csv.reader(text.splitlines())
-    for cells in itertools.islice(reader, 1, None):
-        if not any(cell.strip() for cell in cells):
-            continue
-        try:
-            parsed.append(_parse_row([cells[i].strip() for i in columns]))
-        except (IndexError, ValueError) as error:
-            unreadable[len(parsed)] = f"not a candle: {error}"
-            parsed.append((-1, b"", 0.0, 0.0, 0.0, 0.0, 0.0))
-        lines.append(reader.line_num)
-    rows = FileRows(path, np.array(parsed, ROW), np.array(lines, np.int64))
-    for number, reason in unreadable.items():
-        rows.reject_at(np.array([number]), reason)
-    return rows
-
-
-def _parse_row(cells: list[str]) -> tuple[object, ...]:
-    time = float(cells[0])
-    if not time.is_integer() or abs(time) >= MAX_TIME_MS:
-        raise ValueError(f"timestamp_ms {cells[0]!r} is not a time in milliseconds")
-    return (int(time), cells[1].encode(), *map(float, cells[2:]))
-
-
 def _timeframe_ms(files: list[FileRows], timeframe: str | None) -> int:
-    """The bar length asked for, or the commonest; every file must agree on it."""
+    """The bar length asked for, the one that folders name, or the commonest; every file must agree on it."""
+    timeframe = timeframe or _named_timeframe(files)
     votes: dict[int, Counter[Path]] = {}
     found = [(length, count, rows.file) for rows in files for length, count in spacings(rows)]
     for length, count, file in [vote for vote in found if vote[1] >= MIN_STEPS] or found:
         votes.setdefault(length, Counter())[file] += count
     if not (votes or timeframe):
-        raise CandlewickError(
-            f"{_names(rows.file for rows in files)}: too few candles to tell their timeframe; name it"
-        )
+        raise CandlewickError(_no_timeframe(files))
     try:
         chosen = timeframe_ms(timeframe) if timeframe else max(votes, key=lambda length: votes[length].total())
         name = timeframe_name(chosen)
@@ -168,6 +171,28 @@ def _timeframe_ms(files: list[FileRows], timeframe: str | None) -> int:
     return chosen
 
 
+def _named_timeframe(files: list[FileRows]) -> str | None:
+    """The one that folders or columns name, if they do.
+
+    Raises:
+        CandlewickError: they name several.
+    """
+    named = {rows.timeframe: rows.file for rows in files if rows.timeframe}
+    if len({timeframe_ms(name) for name in named}) > 1:
+        found = "; ".join(f"{name} in {file}" for name, file in named.items())
+        raise CandlewickError(f"candles of several timeframes: {found}; name one of them by --timeframe")
+    return next(iter(named), None)
+
+
+def _no_timeframe(files: list[FileRows]) -> str:
+    """Why no spacing could be told."""
+    for rows in files:
+        refusal = next(_refusal(rows), None)
+        if refusal is not None:
+            return refusal
+    return f"{_names(rows.file for rows in files)}: too few candles to tell their timeframe; name it"
+
+
 def _join(files: list[FileRows]) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """The good rows of each symbol from all files, in order of time."""
     parts: dict[str, list[tuple[FileRows, NDArray[np.intp]]]] = {}
@@ -181,31 +206,40 @@ def _join_series(
     parts: list[tuple[FileRows, NDArray[np.intp]]],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """One symbol's candles; a time that an earlier file has already is rejected here."""
-    seen = np.empty(0, np.int64)
-    kept: list[NDArray[np.void]] = []
+    time = np.concatenate([rows.time_ms[numbers] for rows, numbers in parts])
+    ohlcv = np.concatenate([rows.ohlcv[:, numbers] for rows, numbers in parts], axis=1)
+    if (np.diff(time) > 0).all():
+        return time, ohlcv
+    order = np.argsort(time, kind="stable")
+    again = np.zeros(len(time), bool)
+    again[order[1:]] = np.diff(time[order]) == 0
+    first = 0
     for rows, numbers in parts:
-        again = np.isin(rows.row["timestamp_ms"][numbers], seen)
-        rows.reject_at(numbers[again], "an earlier file has this symbol and time")
-        kept.append(rows.row[numbers[~again]])
-        seen = np.concatenate([seen, kept[-1]["timestamp_ms"]])
-    row = np.concatenate(kept)
-    row = row[np.argsort(row["timestamp_ms"], kind="stable")]
-    return row["timestamp_ms"].copy(), np.stack([row[name] for name in (*PRICES, "volume")])
+        rows.reject_at(numbers[again[first : first + len(numbers)]], ELSEWHERE)
+        first += len(numbers)
+    kept = order[~again[order]]
+    return time[kept], ohlcv[:, kept]
+
+
+def _refusal(rows: FileRows) -> Iterator[str]:
+    """A sentence, if too much of a file was rejected to be an accident."""
+    bad = np.flatnonzero(rows.verdict)
+    if len(bad) <= min(MAX_REJECTED, max(FEW_REJECTED, MAX_REJECTED_SHARE * len(rows.verdict))):
+        return
+    empty = empty_columns(rows)
+    if empty:
+        yield f"{rows.file}: no number in the whole column {', '.join(empty)}; mend or leave out the file"
+        return
+    yield (
+        f"{rows.file}: {len(bad)} of {len(rows.verdict)} rows cannot be used, "
+        f"first {rows.unit} {rows.line[bad[0]]}: {rows.reason_of(bad[0])}; mend or leave out the file"
+    )
 
 
 def _rejected(rows: FileRows) -> list[RejectedRow]:
-    """What was dropped of a file, by line.
-
-    Raises:
-        CandlewickError: it is too much to be an accident.
-    """
-    bad = [RejectedRow(rows.file, int(rows.line[number]), rows.reasons[number]) for number in sorted(rows.reasons)]
-    if len(bad) > min(MAX_REJECTED, max(FEW_REJECTED, MAX_REJECTED_SHARE * len(rows.row))):
-        raise CandlewickError(
-            f"{rows.file}: {len(bad)} of {len(rows.row)} rows cannot be used, "
-            f"first line {bad[0].line}: {bad[0].reason}; mend or leave out the file"
-        )
-    return bad
+    """What was dropped of a file, by line; at most the first 1,000."""
+    bad = np.flatnonzero(rows.verdict)[:MAX_REJECTED].tolist()
+    return [RejectedRow(rows.file, int(rows.line[n]), rows.reason_of(n), rows.symbol(n)) for n in bad]
 
 
 def _names(files: Iterable[Path]) -> str:

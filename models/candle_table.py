@@ -26,8 +26,9 @@ class RejectedRow(NamedTuple):
     """A row of a file that was dropped; its slot is then absent like any other missing bar."""
 
     file: Path
-    line: int  # counted from 1, the header included
+    line: int  # counted from 1, a header included; of a Parquet file the row
     reason: str
+    symbol: str = ""  # empty where the row could not be read
 
 
 class Segment(NamedTuple):
@@ -141,10 +142,20 @@ def build_table(
 
 def _slots(times: list[NDArray[np.int64]], timeframe_ms: int) -> NDArray[np.int64]:
     """Every slot from the first candle to the last, without the spans in which all series are silent for too long."""
-    known = np.unique(np.concatenate(times))
+    known = times[0]
+    for time in times[1:]:
+        known = _union(known, time)
     cuts = _long_silences(known, timeframe_ms)
     runs = [np.arange(run[0], run[-1] + 1, timeframe_ms) for run in np.split(known, cuts)]
     return np.concatenate(runs).astype(np.int64)
+
+
+def _union(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The times of both, each once; both are in order, which makes this cheap."""
+    if np.array_equal(one, other):
+        return one
+    both = np.sort(np.concatenate([one, other]), kind="stable")
+    return np.asarray(both[np.concatenate([[True], np.diff(both) > 0])])
 
 
 def _segments(open_time_ms: NDArray[np.int64], at: NDArray[np.int64], timeframe_ms: int) -> tuple[Segment, ...]:

@@ -13,11 +13,12 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
-from models.distribution import StudentTCdf, lognormal_mean, student_t_quantile
+from models.distribution import LogOddsLine, StudentTCdf, lognormal_mean, student_t_quantile
 from models.features import CATALOGUE
-from models.spec import MAX_LOG_SCALE, Har, Spec
+from models.spec import MAX_LOG_SCALE, Calibration, Har, Spec
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +35,7 @@ class Forecast(NamedTuple):
     ewma_scale: Floats  # baseline of y_return: Student-t around 0
     har_location: Floats  # baseline of y_range
     har_scale: Floats
-    probability_up: Floats  # of a return above 0
+    probability_up: Floats  # of a return above 0, calibrated where the bundle says how
     expected_return_bps: Floats  # log return over the horizon
     expected_range_bps: Floats  # of the mean (high - low) / close of a bar
     interval_low: Floats  # price, central interval of the calibrated coverage
@@ -49,6 +50,7 @@ class Interpreter:
         dof, coverage = spec.distribution.dof, spec.calibration.interval_coverage
         self._calibration = spec.calibration
         self._cdf = StudentTCdf(dof)
+        self._line = _log_odds_line(spec.calibration)
         self._reach = float(student_t_quantile((1.0 + coverage) / 2.0, 0.0, 1.0, dof))  # half an interval, in scales
         self._root_horizon = math.sqrt(spec.horizon_bars)
         self._ewma_scale = spec.baselines.return_scale
@@ -72,6 +74,8 @@ class Interpreter:
         unit = volatility * self._root_horizon  # the typical log return over the horizon
         middle, half = location * unit, scale * unit * self._reach
         probability_up = self._cdf(location / scale)
+        if self._line:
+            probability_up = self._line(probability_up)
         return Forecast(
             location=location,
             scale=scale,
@@ -114,6 +118,14 @@ class Interpreter:
 
     def _direction(self, probability_up: Floats) -> NDArray[np.int8]:
         return (probability_up >= self._long).view(np.int8) - (probability_up <= self._short).view(np.int8)
+
+
+def _log_odds_line(calibration: Calibration) -> LogOddsLine | None:
+    """What calibrates the probability up; none where the bundle says nothing, so that its bits stay as they were."""
+    slope, intercept = calibration.probability_slope, calibration.probability_intercept
+    if slope is UNSET and intercept is UNSET:
+        return None
+    return LogOddsLine(1.0 if slope is UNSET else slope, 0.0 if intercept is UNSET else intercept)
 
 
 def _slopes(har: Har) -> Floats:

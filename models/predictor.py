@@ -99,11 +99,11 @@ def fresh_network(spec: Spec, tensors: Tensors, device: str) -> torch.nn.Module:
     """Build the network of a spec with copies of these weights, in eval mode."""
     import torch
 
-    from models.lstm import build_network
+    from models.networks import build_network
 
-    features = len(spec.features)
-    network = build_network(spec.network, features)
-    weights = {name: torch.tensor(tensors[name]) for name in expected_shapes(spec.network, features)}
+    shape = spec.network, len(spec.features), spec.lookback_bars
+    network = build_network(*shape)
+    weights = {name: torch.tensor(tensors[name]) for name in expected_shapes(*shape)}
     network.load_state_dict(weights)
     return network.to(choose_device(device)).eval()
 

@@ -7,16 +7,17 @@ No time, path, host, job or signature belongs here: one seed, one lock and one C
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from models.errors import InvalidBundle
 from models.features import CATALOGUE, WARM_UP_BARS
 
 SPEC_VERSION = 1
-MAX_HIDDEN, MAX_LAYERS, MAX_LOOKBACK_BARS = 512, 4, 256
+MAX_HIDDEN, MAX_LAYERS, MAX_MEMBERS, MAX_LOOKBACK_BARS = 512, 4, 8, 256
 MAX_LOG_SCALE = 4.0
 """Log scales are held to within this of 0, by the network and by `har` alike: a scale is never nil, never a joke."""
 OUTPUTS = 4
@@ -33,9 +34,10 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class Network(_Strict, frozen=True, kw_only=True):
     """Which network the weights belong to. `(B, L, F)` in, `(B, 4)` out."""
 
-    kind: Literal["lstm"]
+    kind: Literal["lstm", "gru", "mlp"]
     hidden: Annotated[int, Meta(ge=1, le=MAX_HIDDEN)]
     layers: Annotated[int, Meta(ge=1, le=MAX_LAYERS)]
+    members: Annotated[int, Meta(ge=2, le=MAX_MEMBERS)] | UnsetType = UNSET  # of an ensemble; unset: one network
 
 
 class Labels(_Strict, frozen=True, kw_only=True):
@@ -83,13 +85,19 @@ class Baselines(_Strict, frozen=True, kw_only=True):
 
 
 class Calibration(_Strict, frozen=True, kw_only=True):
-    """Fitted on validation data, applied to the raw outputs: location * factor, scale * factor, location + shift."""
+    """Fitted on validation data, applied to the raw outputs: location * factor, scale * factor, location + shift.
+
+    The log odds of the probability up, as the distribution has it, become intercept + slope * log odds: a slope below 1
+    makes it less bold (1 / slope is its temperature).
+    """
 
     return_location_factor: Annotated[float, Meta(ge=0, le=10)] = 1.0
     return_scale_factor: Positive = 1.0
     range_location_shift: float = 0.0
     range_scale_factor: Positive = 1.0
     interval_coverage: Annotated[float, Meta(gt=0, lt=1)] = 0.8
+    probability_slope: Annotated[float, Meta(gt=0, le=10)] | UnsetType = UNSET  # unset: 1
+    probability_intercept: Annotated[float, Meta(ge=-1, le=1)] | UnsetType = UNSET  # unset: 0
 
 
 class Thresholds(_Strict, frozen=True, kw_only=True):
@@ -161,17 +169,40 @@ def parse_spec(text: str) -> Spec:
     return spec
 
 
-def expected_shapes(network: Network, features: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a network of this kind on so many features, known without building it."""
-    gates = 4 * network.hidden
-    shapes: dict[str, tuple[int, ...]] = {
-        "feature_mean": (features,),
-        "feature_sd": (features,),
+def expected_shapes(network: Network, features: int, lookback_bars: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a network on windows (L, F), known without building it."""
+    inner = {
+        **_INNER_SHAPES[network.kind](network, features, lookback_bars),
         "head.weight": (OUTPUTS, network.hidden),
         "head.bias": (OUTPUTS,),
     }
+    if network.members:
+        inner = {f"members.{k}.{name}": shape for k in range(network.members) for name, shape in inner.items()}
+    return {"feature_mean": (features,), "feature_sd": (features,), **inner}
+
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _recurrent_shapes(network: Network, features: int, gates: int) -> Shapes:
+    rows, shapes = gates * network.hidden, Shapes()
     for layer in range(network.layers):
-        shapes[f"lstm.weight_ih_l{layer}"] = (gates, network.hidden if layer else features)
-        shapes[f"lstm.weight_hh_l{layer}"] = (gates, network.hidden)
-        shapes[f"lstm.bias_ih_l{layer}"] = shapes[f"lstm.bias_hh_l{layer}"] = (gates,)
+        shapes[f"{network.kind}.weight_ih_l{layer}"] = (rows, network.hidden if layer else features)
+        shapes[f"{network.kind}.weight_hh_l{layer}"] = (rows, network.hidden)
+        shapes[f"{network.kind}.bias_ih_l{layer}"] = shapes[f"{network.kind}.bias_hh_l{layer}"] = (rows,)
     return shapes
+
+
+def _dense_shapes(network: Network, features: int, lookback_bars: int) -> Shapes:
+    shapes = Shapes()
+    for layer in range(network.layers):
+        shapes[f"dense.{layer}.weight"] = (network.hidden, network.hidden if layer else lookback_bars * features)
+        shapes[f"dense.{layer}.bias"] = (network.hidden,)
+    return shapes
+
+
+_INNER_SHAPES: dict[str, Callable[[Network, int, int], Shapes]] = {
+    "lstm": lambda network, features, _: _recurrent_shapes(network, features, gates=4),
+    "gru": lambda network, features, _: _recurrent_shapes(network, features, gates=3),
+    "mlp": _dense_shapes,
+}

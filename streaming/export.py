@@ -1,6 +1,7 @@
-"""Candles of the topic into a csv file that training reads: `candlewick export`, and the first step of every job.
+"""Candles of the topic into a file that training reads: `candlewick export`, and the first step of every job.
 
-Enters: a timeframe and a span of closes. Leaves: a file of valid candles of revision 0, each series in order of time.
+Enters: a timeframe and a span of closes. Leaves: a file of valid candles of revision 0, each series in order of time:
+Parquet if it is named so, sorted and whole or not there at all; else csv, written as the log is read.
 Does not know: what they are for.
 
 A file has no column for the exchange. Where two exchanges have a symbol, the first by name gives it.
@@ -13,18 +14,19 @@ import sys
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from numpy.typing import NDArray
 
-from models.candle_files import COLUMNS
-from models.candle_rows import ROW
+from models.candle_rows import MAX_SYMBOL_CHARS
 from models.decode import Batch, Columns, decode_batch
 from models.errors import CandlewickError
 from models.series import Series, canonical_symbol, parse_key, timeframe_ms
 from models.series_table import SeriesTable
 from streaming.clients import new_reader, started
+from streaming.export_file import Sink, into_file
 from streaming.settings import Settings
 from streaming.tail import recent_closes
 from streaming.topics import check_topics, topic_partitions
@@ -66,9 +68,8 @@ async def export(settings: Settings, wanted: Wanted, out: Path) -> Exported:
         raise CandlewickError(f"the log of candles holds no series of {wanted.timeframe} to export")
     done = Exported(str(out), series=sorted(one.key.decode() for one in series))
     try:
-        with out.open("w", encoding="ascii") as file:
-            file.write(",".join(COLUMNS) + "\n")
-            await _write(settings, wanted, series, file, done)
+        with into_file(out) as sink:
+            await _write(settings, wanted, series, sink, done)
     except OSError as error:
         raise CandlewickError(f"{out} cannot be written ({error.strerror}); free some space") from error
     return done
@@ -86,12 +87,12 @@ def chosen(keys: Collection[bytes]) -> set[Series]:
 def _can_be_named(symbol: str) -> bool:
     plain = symbol.isascii() and symbol.isprintable() and not set(symbol) & set(', "')
     try:
-        return plain and len(symbol) < ROW["symbol"].itemsize and canonical_symbol(symbol) == symbol
+        return plain and len(symbol) <= MAX_SYMBOL_CHARS and canonical_symbol(symbol) == symbol
     except ValueError:
         return False
 
 
-async def _write(settings: Settings, wanted: Wanted, series: Collection[Series], file: TextIO, done: Exported) -> None:
+async def _write(settings: Settings, wanted: Wanted, series: Collection[Series], sink: Sink, done: Exported) -> None:
     table, newest = SeriesTable(), dict[int, int]()
     async for batch in _batches(settings, wanted):
         columns, _ = decode_batch(table, batch)
@@ -103,25 +104,28 @@ async def _write(settings: Settings, wanted: Wanted, series: Collection[Series],
             & (columns.close_time_ms >= wanted.since_ms)
             & (columns.close_time_ms <= wanted.until_ms)
         )
-        file.writelines(_rows(columns.take(fits), table, newest, done))
+        fresh = columns.take(fits)
+        fresh = fresh.take(_newer(fresh, newest))
+        sink(fresh, table.series)
+        _count(fresh, done)
 
 
-def _rows(columns: Columns, table: SeriesTable, newest: dict[int, int], done: Exported) -> list[str]:
-    """Lines of the file; what is not newer than the last of its series was there already."""
-    lines = []
-    prices = zip(*(column.tolist() for column in columns[4:9]), strict=True)
-    for row, close_ms, ohlcv in zip(columns.row.tolist(), columns.close_time_ms.tolist(), prices, strict=True):
-        if close_ms <= newest.get(row, -1):
-            continue
-        newest[row] = close_ms
-        series = table.series[row]
-        lines.append(f"{close_ms - series.timeframe_ms},{series.symbol},{','.join(map(repr, ohlcv))}\n")
-    if lines:
-        closes = columns.close_time_ms
-        done.candles += len(lines)
+def _newer(columns: Columns, newest: dict[int, int]) -> NDArray[np.bool_]:
+    """`(n,)`: newer than the last of its series; what is not was there already."""
+    marks = []
+    for row, close_ms in zip(columns.row.tolist(), columns.close_time_ms.tolist(), strict=True):
+        marks.append(close_ms > newest.get(row, -1))
+        if marks[-1]:
+            newest[row] = close_ms
+    return np.array(marks, np.bool_)
+
+
+def _count(columns: Columns, done: Exported) -> None:
+    closes = columns.close_time_ms
+    if len(closes):
+        done.candles += len(closes)
         done.first_close_ms = min(done.first_close_ms or int(closes.min()), int(closes.min()))
         done.last_close_ms = max(done.last_close_ms or 0, int(closes.max()))
-    return lines
 
 
 async def _batches(settings: Settings, wanted: Wanted) -> AsyncIterator[Batch]:

@@ -25,6 +25,7 @@ def train_options(job: RetrainJob, spec: Spec, exported: dict[str, Any], setting
         "network": spec.network.kind,
         "hidden": spec.network.hidden,
         "layers": spec.network.layers,
+        "members": spec.network.members or 1,
         "lookback": spec.lookback_bars,
         "horizon": spec.horizon_bars,
         "timeframe": timeframe_name(spec.timeframe_ms),
@@ -33,6 +34,8 @@ def train_options(job: RetrainJob, spec: Spec, exported: dict[str, Any], setting
         "seed": job.seed,
         "split": _split(exported, spec, settings),
         "validate": "spread",  # what came last is what the job is for: it trains
+        "device": "auto",
+        "report": "brief",  # the gate judges; rivals would take as long as training itself
     }
     return [word for name, value in options.items() for word in (f"--{name}", str(value))]
 

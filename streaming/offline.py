@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from models.activation import Epoch, Slot, Timeline
+from models.bundle_file import read_bundle
 from models.decode import Batch
 from models.engine import Engine
 from models.events import Message
@@ -29,6 +30,7 @@ def predict_files(bundle_file: Path, source: Source, out: Path) -> dict[str, Any
     Raises:
         CandlewickError: the candles or the bundle cannot be used.
     """
+    read_bundle(bundle_file)
     bundle = make_ready(bundle_file.read_bytes())
     table = load(source)
     counted: Counter[str] = Counter()

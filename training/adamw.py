@@ -27,13 +27,18 @@ class AdamW:
     def __init__(self, parameters: Iterable[tuple[nn.Parameter, float]]) -> None:
         """Args: `parameters` pairs each with its weight decay, a share of the learning rate."""
         self._parameters = [(p, decay, torch.zeros_like(p), torch.zeros_like(p)) for p, decay in parameters]
-        self._steps = 0
+        self.steps = 0  # taken so far
+
+    def moments(self) -> dict[str, Tensor]:
+        """What it remembers of each parameter, by number: the tensors themselves, in use."""
+        pairs = enumerate((mean, square) for _, _, mean, square in self._parameters)
+        return {f"{i}.{name}": value for i, pair in pairs for name, value in zip(("mean", "square"), pair, strict=True)}
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Move every parameter along its gradient, and forget the gradient."""
-        self._steps += 1
-        mean_share, square_share = 1 - MEAN_DECAY**self._steps, 1 - SQUARE_DECAY**self._steps
+        self.steps += 1
+        mean_share, square_share = 1 - MEAN_DECAY**self.steps, 1 - SQUARE_DECAY**self.steps
         for parameter, decay, mean, square in self._parameters:
             gradient = parameter.grad
             if gradient is None:

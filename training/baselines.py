@@ -52,6 +52,13 @@ class Normal(NamedTuple):
     scale: Floats  # (n,)
 
 
+class Rival(NamedTuple):
+    """What another model, fitted on the same training rows, says of n rows; none where it says nothing."""
+
+    range: Normal | None = None  # of y_range
+    probability_up: Floats | None = None  # (n,) of a return above 0
+
+
 def fit_baselines(dataset: Dataset, rows: Rows) -> Baselines:
     """Fit every baseline on the labels of rows."""
     y_return, y_range = dataset.y_return[rows], dataset.y_range[rows]

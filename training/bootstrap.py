@@ -16,7 +16,8 @@ an Approximate Symmetry Assumption (few blocks that depend on each other a littl
 from __future__ import annotations
 
 import math
-from functools import cached_property, lru_cache
+from collections.abc import Callable
+from functools import lru_cache
 from typing import TypedDict
 
 import numpy as np
@@ -43,6 +44,10 @@ class Figure(TypedDict):
     high: float | None
 
 
+Statistic = Callable[[Floats], Floats]
+"""From sums over rows `(..., K)` to what they say, `(...)`, or `(..., J)` where it says several things at once."""
+
+
 class Blocks:
     """The blocks of time of a set of rows, and which of them each draw takes."""
 
@@ -58,18 +63,44 @@ class Blocks:
 
     def ratio(self, above: Floats, below: Floats) -> Figure:
         """Sum of `(N,)` over sum of `(N,)`: below 1 the first is the smaller."""
-        a, b = self._sums(above), self._sums(below)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return self._figure(a.sum() / b.sum(), (self._times @ a) / (self._times @ b))
+        return self.figure(_quotient, self.sums(above, below))
 
     def auc(self, score: Floats, positive: NDArray[np.bool_]) -> Figure:
         """Probability that a positive row has the higher score; the scores are first cut into 400 bins."""
         if positive.all() or not positive.any():
             return Figure(value=None, low=None, high=None)
-        ups, downs = self._score_histograms(score, positive)
+        counts = np.concatenate(self.score_histograms(score, positive), axis=1)
+        return self.figure(lambda sums: _auc(*np.split(sums, 2, axis=-1)), counts)
+
+    def figure(self, statistic: Statistic, sums: Floats) -> Figure:
+        """What a statistic says of sums by block `(blocks, K)`; no row is looked at twice, however many draws."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            value = _auc(ups.sum(axis=0), downs.sum(axis=0))
-            return self._figure(value, _auc(self._times @ ups, self._times @ downs))
+            return self._figure(statistic(sums.sum(axis=0)), statistic(self.drawn(sums)))
+
+    def figures(self, statistic: Statistic, sums: Floats) -> list[Figure]:
+        """The same of a statistic that says several things at once."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values, drawn = statistic(sums.sum(axis=0)), statistic(self.drawn(sums))
+        return [self._figure(value, draws) for value, draws in zip(values, drawn.T, strict=True)]
+
+    def sums(self, *columns: Floats) -> Floats:
+        """Sums of `(N,)` columns by block, `(blocks, columns)`."""
+        return np.stack([self._sums(column) for column in columns], axis=1)
+
+    def histogram(self, bins: NDArray[np.intp], width: int, weights: Floats | None = None) -> Floats:
+        """Rows, or the sums of their weights, by block and bin: `(blocks, width)`; `bins` (N,) from 0 to width - 1."""
+        return self._histogram(bins, self._of, width, weights)
+
+    def score_histograms(self, score: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """Of the positive rows and of the others over 400 bins of rising score: `(blocks, bins)` each."""
+        edges = np.unique(np.quantile(score, np.linspace(0, 1, SCORE_BINS + 1)[1:-1]))
+        bins = np.searchsorted(edges, score)
+        ups, downs = (self._histogram(bins[mask], self._of[mask], len(edges) + 1) for mask in (positive, ~positive))
+        return ups, downs
+
+    def drawn(self, sums: Floats) -> Floats:
+        """The same sums in every draw: `(blocks, K)` to `(draws, K)`."""
+        return np.asarray(self._times @ sums)
 
     def ratio_bound(self, above: Floats, below: Floats, confidence: float = 0.95) -> float:
         """Upper end of the one-sided interval of `ratio`; infinite with too few blocks for this confidence."""
@@ -80,17 +111,13 @@ class Blocks:
         """Lower end of the one-sided interval of `auc`; minus infinity where the rows do not give one."""
         if positive.all() or not positive.any():
             return -math.inf
-        ups, downs = self._score_histograms(-score, positive)
+        ups, downs = self.score_histograms(-score, positive)
         with np.errstate(invalid="ignore", divide="ignore"):
             return 1 - _upper_end(_auc(self._halves @ ups, self._halves @ downs), confidence)
 
-    @cached_property
+    @property
     def _times(self) -> Floats:
-        """`(draws, blocks)`: how often each draw takes each block."""
-        drawn = np.random.default_rng(self._seed).integers(max(self.count, 1), size=(self._draws, self.count))
-        rows = np.arange(self._draws)[:, None] * self.count
-        times = np.bincount((drawn + rows).ravel(), minlength=self._draws * self.count)
-        return times.reshape(self._draws, self.count).astype(np.float64)
+        return _random_times(self.count, self._draws, self._seed)
 
     @property
     def _halves(self) -> Floats:
@@ -99,16 +126,10 @@ class Blocks:
     def _sums(self, values: Floats) -> Floats:
         return np.bincount(self._of, weights=values, minlength=self.count).astype(np.float64)
 
-    def _score_histograms(self, score: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-        """Of the positive rows and of the others."""
-        edges = np.unique(np.quantile(score, np.linspace(0, 1, SCORE_BINS + 1)[1:-1]))
-        bins = np.searchsorted(edges, score)
-        ups, downs = (self._histogram(bins[mask], self._of[mask], len(edges) + 1) for mask in (positive, ~positive))
-        return ups, downs
-
-    def _histogram(self, bins: NDArray[np.intp], of: NDArray[np.intp], width: int) -> Floats:
-        """Rows by block and bin, `(blocks, width)`."""
-        counts = np.bincount(of * width + bins, minlength=self.count * width)
+    def _histogram(
+        self, bins: NDArray[np.intp], of: NDArray[np.intp], width: int, weights: Floats | None = None
+    ) -> Floats:
+        counts = np.bincount(of * width + bins, weights, minlength=self.count * width)
         return counts.reshape(self.count, width).astype(np.float64)
 
     def _figure(self, value: np.float64 | Floats, drawn: Floats) -> Figure:
@@ -122,6 +143,15 @@ class Blocks:
 
 
 @lru_cache(maxsize=2)
+def _random_times(count: int, draws: int, seed: int) -> Floats:
+    """`(draws, blocks)`: how often each draw takes each block."""
+    drawn = np.random.default_rng(seed).integers(max(count, 1), size=(draws, count))
+    rows = np.arange(draws)[:, None] * count
+    times = np.bincount((drawn + rows).ravel(), minlength=draws * count)
+    return times.reshape(draws, count).astype(np.float64)
+
+
+@lru_cache(maxsize=2)
 def _random_halves(count: int, seed: int) -> Floats:
     """`(draws, blocks)`: 1 where a draw takes a block."""
     if count <= ALL_HALVES_BLOCKS:
@@ -129,6 +159,10 @@ def _random_halves(count: int, seed: int) -> Floats:
     else:
         halves = np.random.default_rng(seed).integers(2, size=(HALVES, count))
     return halves.astype(np.float64)
+
+
+def _quotient(sums: Floats) -> Floats:
+    return np.asarray(sums[..., 0] / sums[..., 1])
 
 
 def _auc(ups: Floats, downs: Floats) -> Floats:

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from models.bundle import save
 from models.errors import CandlewickError
 from training.progress import Progress, json_lines, progress_bar
-from training.report import FILE_NAME, UNPROVEN, check_writable, in_words, peak_memory_mb, write_report
+from training.report import FILE_NAME, check_writable, in_words, peak_memory_mb, write_report
 from training.split import Fractions, split_spread, split_time
 
 if TYPE_CHECKING:
     from models.candle_table import CandleTable
-    from training.dataset import Dataset
-    from training.split import Split
+    from training.examine import Trial
     from training.train import Fitted, Recipe
+
+CHECKPOINT = ".checkpoint"
+"""In the folder of the result while training runs: killed, the same command goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,15 @@ class TrainOptions:
     network: str = "lstm"
     hidden: int = 32
     layers: int = 1
+    members: int = 1  # networks from seeds one apart, averaged in one bundle
     lookback: int = 64  # bars
     horizon: int = 3  # bars
     epochs: int = 30  # at most
     seed: int = 0
     fractions: Fractions = field(default_factory=Fractions)
     validate: str = "newest"  # rows before the test span; or `spread` in blocks over history, and the newest train
+    device: str = "auto"  # or cpu, cuda
+    report: str = "full"  # or `brief`: no rivals, no rating of features, no page; what a job needs
 
 
 def run_train(options: Mapping[str, Any], as_json: bool) -> None:
@@ -67,10 +74,21 @@ def _fractions(text: str) -> Fractions:
         raise CandlewickError(f"--split {text!r} must be three shares that sum to 1, like 0.7,0.15,0.15") from error
 
 
-def train(options: TrainOptions, progress: Progress | None = None) -> Path:
-    """Train on candle files; return the bundle's file. `report.json` lies beside it.
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A bundle, and what it was made of."""
 
-    The same options and candles give the same bundle to the last bit, on one type of CPU and one lock.
+    blob: bytes
+    trial: Trial
+    fitted: Fitted
+    seconds: float  # of training
+
+
+def train(options: TrainOptions, progress: Progress | None = None) -> Path:
+    """Train on candle files; return the bundle's file. `report.json` lies beside it, `report.html` and a model card.
+
+    The same options and candles give the same bundle to the last bit, on one type of CPU and one lock; also where
+    training was killed and called again.
 
     Raises:
         CandlewickError: the options, the candles or the folder are not fit for it; the message names the mend.
@@ -79,35 +97,72 @@ def train(options: TrainOptions, progress: Progress | None = None) -> Path:
 
     began = monotonic()
     use_one_thread()  # before torch is imported
-    recipe = _recipe(options)
+    recipe = recipe_of(options)
     check_writable(options.out)
     table, left_out = _candles(options)
+    trained = train_table(table, recipe, options, progress, options.out / CHECKPOINT)
+    with _kept_in(options.out):
+        path = save(trained.blob, options.out)  # before it is examined, which takes a while
+        report = report_of(trained, options) | {
+            "left_out": left_out,
+            "rejected_rows": len(table.rejected),
+            "options": _plain(options),
+            "seconds": round(monotonic() - began, 1),
+            "peak_memory_mb": peak_memory_mb(),
+        }
+        _write(report, options)
+    return path
 
+
+def train_table(
+    table: CandleTable,
+    recipe: Recipe,
+    options: TrainOptions,
+    progress: Progress | None = None,
+    checkpoint: Path | None = None,
+) -> Trained:
+    """Train on a table, as `train` does on files; of the options, those about files are not looked at.
+
+    Raises:
+        CandlewickError: the candles are too few, or training failed.
+    """
+    from training.assemble import assemble
     from training.dataset import build_dataset
+    from training.examine import Trial
+    from training.train import fit_network
 
     dataset = build_dataset(table, options.lookback, options.horizon)
     cut = split_spread if options.validate == "spread" else split_time
     split = cut(dataset.labelled.sum(axis=0), options.fractions, options.horizon)
-    model = options.model or f"default-{table.timeframe}"
-    blob, fitted = _fit(dataset, split, recipe, model, progress)
-    report = {
-        **_judge(blob, dataset, split),
-        "training": {
-            "epochs": fitted.epochs,
-            "best_epoch": fitted.best_epoch,
-            "validation_score": fitted.validation_score,
-        },
-        "left_out": left_out,
-        "rejected_rows": len(table.rejected),
-        "options": _plain(options),
-        "seconds": round(monotonic() - began, 1),
-        "peak_memory_mb": peak_memory_mb(),
+    began = monotonic()
+    fitted = fit_network(dataset, split, recipe, progress, checkpoint=checkpoint, device=options.device)
+    seconds = monotonic() - began
+    blob = assemble(dataset, split, recipe, fitted, options.model or f"default-{table.timeframe}")
+    return Trained(blob, Trial(table, dataset, split, recipe), fitted, seconds)
+
+
+def report_of(trained: Trained, options: TrainOptions) -> dict[str, Any]:
+    """Examine what was trained: the report, but for files and options."""
+    from training.examine import examine
+
+    report = examine(trained.blob, trained.trial, brief=options.report == "brief")
+    fitted = trained.fitted
+    report["training"] = {
+        "epochs": fitted.epochs,
+        "best_epoch": fitted.best_epoch,
+        "validation_score": fitted.validation_score,
+        "history": [epoch._asdict() for epoch in fitted.history],
     }
-    return _keep(blob, report, options.out)
+    report["stages"] = {"training": round(trained.seconds, 1), **report["stages"]}
+    return report
 
 
-def _recipe(options: TrainOptions) -> Recipe:
-    """Hold the options to the bounds of a bundle before anything costly happens."""
+def recipe_of(options: TrainOptions) -> Recipe:
+    """Hold the options to the bounds of a bundle before anything costly happens.
+
+    Raises:
+        CandlewickError: one is out of bounds.
+    """
     import msgspec
 
     from models.spec import MAX_LOOKBACK_BARS, Name, Network
@@ -120,9 +175,10 @@ def _recipe(options: TrainOptions) -> Recipe:
         if options.model is not None:
             msgspec.convert(options.model, Name)
         shape = {"kind": options.network, "hidden": options.hidden, "layers": options.layers}
+        shape |= {"members": options.members} if options.members > 1 else {}
         network = msgspec.convert(shape, Network)
     except msgspec.ValidationError as error:
-        raise CandlewickError(f"--model, --network, --hidden or --layers is wrong: {error}") from error
+        raise CandlewickError(f"--model, --network, --hidden, --layers or --members is wrong: {error}") from error
     from training.train import Recipe
 
     return Recipe(network, options.epochs, options.seed)
@@ -146,47 +202,25 @@ def _candles(options: TrainOptions) -> tuple[CandleTable, dict[str, str]]:
     return long_enough(table, options.lookback, options.horizon)
 
 
-def _fit(dataset: Dataset, split: Split, recipe: Recipe, model: str, progress: Progress | None) -> tuple[bytes, Fitted]:
-    from training.assemble import assemble
-    from training.train import fit_network
-
-    fitted = fit_network(dataset, split, recipe, progress)
-    return assemble(dataset, split, recipe, fitted, model), fitted
-
-
-def _judge(blob: bytes, dataset: Dataset, split: Split) -> dict[str, Any]:
-    """What the bundle is, and its figures on the test span."""
-    from models.bundle import unpack
-    from training.evaluate import evaluate
-
-    bundle = unpack(blob)
-    close_time_ms = dataset.close_time_ms.tolist()
-    return {
-        "bundle": bundle.sha256,
-        "model": bundle.spec.model,
-        **UNPROVEN,
-        **evaluate(bundle, dataset, split.test),
-        "rows": {name: len(dataset.rows(*span)[0]) for name, span in split._asdict().items()},
-        "closes_ms": {  # of the first and last row; labels reach one horizon further
-            name: [close_time_ms[span.first], close_time_ms[span.stop - 1]] for name, span in split._asdict().items()
-        },
-        "trained_until_ms": bundle.spec.trained_until_ms,
-        "symbols": list(bundle.spec.symbols),
-    }
-
-
-def _keep(blob: bytes, report: dict[str, Any], folder: Path) -> Path:
-    from models.bundle import save
-
+@contextmanager
+def _kept_in(folder: Path) -> Iterator[None]:
     try:
-        path = save(blob, folder)
-        write_report(folder, report)
+        yield
     except OSError as error:
         raise CandlewickError(
             f"{folder}: the result cannot be kept ({error.strerror}); free some space or choose another folder. "
             "Whatever was there is untouched"
         ) from error
-    return path
+
+
+def _write(report: dict[str, Any], options: TrainOptions) -> None:
+    write_report(options.out, report)
+    if options.report == "full":
+        from training.model_card import write_card
+        from training.report_html import write_html
+
+        write_html(options.out, report)
+        write_card(options.out, report)
 
 
 def _plain(options: TrainOptions) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,12 +43,11 @@ class Dataset:
     usable: Mask  # (S, T) the window of L rows that ends here is warm and whole: the row would be served
     labelled: Mask  # (S, T) usable, and its label is known
 
-    def rows(self, *span: int) -> Rows:
+    def rows(self, first: int, stop: int, *more: Any) -> Rows:
         """The labelled rows of a span of slots, ordered by slot; `first, stop` or all that a `Span` holds."""
-        wanted = Span(*span)
-        slot, symbol = np.nonzero(self.labelled[:, wanted.first : wanted.stop].T)
-        held = wanted.holds(slot + wanted.first)
-        return symbol[held], slot[held] + wanted.first
+        slot, symbol = np.nonzero(self.labelled[:, first:stop].T)
+        held = Span(first, stop, *more).holds(slot + first)
+        return symbol[held], slot[held] + first
 
     def windows(self, rows: Rows, chunk: int = 4_096) -> Iterator[NDArray[np.float32]]:
         """The windows `(n, L, F)` that end at rows, a chunk at a time, newest last."""

@@ -1,49 +1,84 @@
 """What a bundle can and cannot do: proper scores on a span of time, through the code that serves.
 
 Enters: a bundle and a dataset. Leaves: figures with intervals. Does not know: how the bundle was trained.
-Every ratio is a sum of scores over the sum of a baseline's on the same rows: below 1 the bundle is better.
+
+Every `<score>_vs_<baseline>` is a sum of scores over the sum of the baseline's on the same rows: below 1 the bundle is
+better. Log scores alone are differences, in nats a row: below 0 the bundle is better.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
-from models.distribution import gaussian_cdf, gaussian_crps, student_t_cdf, student_t_crps
 from models.features import select
 from models.forecast import Forecast, Interpreter
 from models.predictor import WindowedPredictor
-from models.spec import Spec
-from training.baselines import range_forecasts
+from training import breakdown
+from training.baselines import Rival
 from training.bootstrap import Blocks, Figure
+from training.breakdown import coverage
 from training.dataset import Dataset, Rows
+from training.direction import direction_figures, reliability
+from training.point import error_figures
+from training.row_scores import LEAST_BLOCK_HORIZONS, HeadScores, RowScores, block_bars, score_rows
 from training.split import Span
+
+__all__ = ["LEAST_BLOCK_HORIZONS", "PARTS", "POOLED", "Rival", "block_bars", "evaluate", "forecast_rows"]
 
 Floats = NDArray[np.float64]
 
-LEAST_BLOCK_MS = 7_200_000
-"""Two hours: markets calm down and wake up together, and slowly."""
-LEAST_BLOCK_HORIZONS = 4
-"""Labels overlap for one horizon; blocks must be clearly longer."""
+POOLED = ("range", "return", "price", "direction")
+"""Sections of figures over all rows of the span."""
+PARTS = (*POOLED, "by_symbol", "by_hour", "by_volatility", "reliability", "pit")
+"""All but `by_sample`, which is asked for where a bundle may have seen some of the rows."""
 
 
-def evaluate(bundle: Bundle, dataset: Dataset, span: Span) -> dict[str, dict[str, Figure]]:
-    """Score a bundle on the labelled rows of a span: sections `range`, `return`, `direction`."""
-    rows = dataset.rows(span.first, span.stop)
+def evaluate(
+    bundle: Bundle,
+    dataset: Dataset,
+    span: Span,
+    *,
+    parts: Collection[str] = PARTS,
+    rivals: Mapping[str, Rival] | None = None,
+) -> dict[str, Any]:
+    """Score a bundle on the labelled rows of a span.
+
+    Args:
+        bundle: what is scored.
+        dataset: of the bundle's timeframe, lookback and horizon.
+        span: its rows are `dataset.rows(*span)`.
+        parts: which sections to make; those of `POOLED` are maps of figures, the others break them down.
+        rivals: forecasts of other models for these rows, by the name after `crps_vs_` and `brier_vs_`.
+    """
+    rows = dataset.rows(*span)
     forecast = forecast_rows(bundle, dataset, rows)
-    block = rows[1] // block_bars(dataset.timeframe_ms, dataset.horizon_bars)
-    y_return, moved = dataset.y_return[rows], dataset.y_return[rows] != 0  # a return of exactly 0 has no direction
-    up_rate = bundle.spec.baselines.up_rate
-    return {
-        "range": _range_figures(bundle.spec, dataset, rows, forecast, Blocks(block)),
-        "return": _return_figures(bundle.spec, y_return, forecast, Blocks(block)),
-        "direction": _direction_figures(
-            forecast.probability_up[moved], y_return[moved] > 0, up_rate, Blocks(block[moved])
+    scores = score_rows(bundle, dataset, rows, forecast, rivals)
+    blocks, moved = Blocks(scores.block), scores.take(scores.moved)
+    close_time_ms = dataset.close_time_ms[rows[1]]
+    sections: dict[str, Callable[[], Any]] = {
+        "range": partial(_range_figures, scores.range, blocks),
+        "return": partial(_return_figures, scores.return_, blocks),
+        "price": partial(error_figures, scores.price_error, scores.price_error_of_last, "last", blocks),
+        "direction": partial(_direction_figures, moved),
+        "by_symbol": partial(breakdown.by_symbol, scores, rows, dataset.symbols),
+        "by_hour": partial(breakdown.by_hour, scores, close_time_ms),
+        "by_volatility": lambda: breakdown.by_volatility(
+            scores, breakdown.relative_volatility(dataset, rows, span.first)
         ),
+        "by_sample": partial(breakdown.by_sample, scores, close_time_ms <= bundle.spec.trained_until_ms),
+        "reliability": lambda: reliability(moved.probability_up, moved.up, Blocks(moved.block)),
+        "pit": lambda: {
+            "range": breakdown.pit(scores.range, blocks),
+            "return": breakdown.pit(scores.return_, blocks),
+        },
     }
+    return {name: make() for name, make in sections.items() if name in parts}
 
 
 def forecast_rows(bundle: Bundle, dataset: Dataset, rows: Rows) -> Forecast:
@@ -55,47 +90,30 @@ def forecast_rows(bundle: Bundle, dataset: Dataset, rows: Rows) -> Forecast:
     )
 
 
-def block_bars(timeframe_ms: int, horizon_bars: int) -> int:
-    """Bars of a bootstrap block: two hours or four horizons, whichever is longer."""
-    return max(math.ceil(LEAST_BLOCK_MS / timeframe_ms), LEAST_BLOCK_HORIZONS * horizon_bars)
-
-
-def _range_figures(spec: Spec, dataset: Dataset, rows: Rows, forecast: Forecast, blocks: Blocks) -> dict[str, Figure]:
-    y = dataset.y_range[rows]
-    own = gaussian_crps(y, forecast.range_location, forecast.range_scale)
-    others = {
-        name: gaussian_crps(y, *normal) for name, normal in range_forecasts(dataset, rows, spec.baselines).items()
-    }
-    others["har"] = gaussian_crps(y, forecast.har_location, forecast.har_scale)
-    level = gaussian_cdf(y, forecast.range_location, forecast.range_scale)
+def _range_figures(head: HeadScores, blocks: Blocks) -> dict[str, Figure]:
     return {
-        **{f"crps_vs_{name}": blocks.ratio(own, other) for name, other in others.items()},
-        **_coverage(level, blocks, (0.80, 0.95)),
+        **_distribution_figures(head, blocks),
+        **error_figures(head.error, head.error_of["har"], "har", blocks),
     }
 
 
-def _return_figures(spec: Spec, y: Floats, forecast: Forecast, blocks: Blocks) -> dict[str, Figure]:
-    dof, baselines = spec.distribution.dof, spec.baselines
-    own = student_t_crps(y, forecast.location, forecast.scale, dof)
-    other = student_t_crps(y, 0.0, forecast.ewma_scale, baselines.return_dof)
-    level = student_t_cdf(y, forecast.location, forecast.scale, dof)
-    return {"crps_vs_baseline": blocks.ratio(own, other), **_coverage(level, blocks, (0.80,))}
-
-
-def _direction_figures(
-    probability_up: Floats, up: NDArray[np.bool_], up_rate: float, blocks: Blocks
-) -> dict[str, Figure]:
-    right = (probability_up > 0.5) == up
+def _return_figures(head: HeadScores, blocks: Blocks) -> dict[str, Figure]:
     return {
-        "auc": blocks.auc(probability_up, up),
-        "accuracy": blocks.mean(right.astype(np.float64)),
-        "brier_vs_climatology": blocks.ratio((probability_up - up) ** 2, (up_rate - up.astype(np.float64)) ** 2),
+        **_distribution_figures(head, blocks),
+        **error_figures(head.error, head.error_of["zero"], "zero", blocks),
     }
 
 
-def _coverage(level: Floats, blocks: Blocks, nominal: tuple[float, ...]) -> dict[str, Figure]:
-    """How often the truth lay inside central intervals, from the truth's place in its forecast (PIT)."""
+def _distribution_figures(head: HeadScores, blocks: Blocks) -> dict[str, Figure]:
     return {
-        f"coverage{round(100 * share)}": blocks.mean((np.abs(level - 0.5) <= share / 2).astype(np.float64))
-        for share in nominal
+        **{f"crps_vs_{name}": blocks.ratio(head.crps, crps) for name, crps in head.crps_of.items()},
+        **{f"log_score_vs_{name}": blocks.mean(head.log_score - nats) for name, nats in head.log_score_of.items()},
+        "coverage80": coverage(head, blocks, 0.80),
+        "coverage95": coverage(head, blocks, 0.95),
     }
+
+
+def _direction_figures(moved: RowScores) -> dict[str, Figure]:
+    return direction_figures(
+        moved.probability_up, moved.up, moved.up_rate, Blocks(moved.block), moved.probability_up_of
+    )

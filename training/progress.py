@@ -23,11 +23,14 @@ class Step(NamedTuple):
     validation_score: float | None  # nats, of the last epoch validated; less is better
     validated: bool  # the epoch is over, and the score is its own
     elapsed_s: float
+    member: int = 1  # of an ensemble, from 1
+    members: int = 1
 
     @property
     def done(self) -> float:
-        """Share of all epochs, above 0, at most 1."""
-        return (self.epoch - 1 + min(self.batch / self.batches, 1.0)) / self.epochs
+        """Share of all epochs of all members, above 0, at most 1."""
+        of_member = (self.epoch - 1 + min(self.batch / self.batches, 1.0)) / self.epochs
+        return (self.member - 1 + of_member) / self.members
 
     @property
     def eta_s(self) -> float:
@@ -45,6 +48,7 @@ def json_lines() -> Iterator[Progress]:
     def say(step: Step) -> None:
         if step.validated:
             line = {
+                **({"member": step.member, "members": step.members} if step.members > 1 else {}),
                 "epoch": step.epoch,
                 "of": step.epochs,
                 "train_loss": round(step.train_loss, 5),
@@ -70,7 +74,8 @@ def progress_bar() -> Iterator[Progress]:
 
         def draw(step: Step) -> None:
             score = "" if step.validation_score is None else f", validation {step.validation_score:.4f}"
-            text = f"epoch {step.epoch}/{step.epochs}, loss {step.train_loss:.4f}{score}"
+            member = f"member {step.member}/{step.members}, " if step.members > 1 else ""
+            text = f"{member}epoch {step.epoch}/{step.epochs}, loss {step.train_loss:.4f}{score}"
             bar.update(task, completed=step.done, description=text)
 
         yield draw

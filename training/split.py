@@ -11,7 +11,8 @@ a cut are dropped. There is no embargo after it: features reach back over a cut,
 that had closed.
 
 Who trains because the market has changed must not keep the newest bars to validate on: then only the old market would
-train. `split_spread` cuts validation into blocks all over history, and trains on the newest bars.
+train. `split_spread` cuts validation into blocks all over history, and trains on the newest bars. Many splits of one
+history, one after the other or all at once, are made by `training.folds`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Span(NamedTuple):
     """Slots `first <= slot < stop` whose rows may be used; their labels end before `stop + horizon`.
 
     Where `every` is not 0, only those whose distance from the last slot, modulo `every`, lies within `width` of
-    `begin`.
+    `begin`. Those of `holes` are left out: pairs of a first slot and the one after the last.
     """
 
     first: int
@@ -50,10 +51,13 @@ class Span(NamedTuple):
     every: int = 0
     begin: int = 0
     width: int = 0
+    holes: tuple[tuple[int, int], ...] = ()
 
     def holds(self, slot: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
         """Which of these slots are in it."""
         inside = (slot >= self.first) & (slot < self.stop)
+        for first, stop in self.holes:
+            inside &= (slot < first) | (slot >= stop)
         if not self.every:
             return np.asarray(inside)
         place = (self.stop - 1 - slot) % self.every
@@ -92,7 +96,7 @@ def split_time(rows: NDArray[np.int64], fractions: Fractions, horizon_bars: int)
     cuts = [total * fractions.train, total * (fractions.train + fractions.validation)]
     validation, test = (int(np.searchsorted(past, round(cut), side="right")) for cut in cuts)
     split = Split(Span(first, validation - horizon_bars), Span(validation, test - horizon_bars), Span(test, last + 1))
-    return _held_to_least(split, rows, horizon_bars)
+    return held_to_least(split, rows, horizon_bars)
 
 
 def split_spread(rows: NDArray[np.int64], fractions: Fractions, horizon_bars: int) -> Split:
@@ -101,17 +105,34 @@ def split_spread(rows: NDArray[np.int64], fractions: Fractions, horizon_bars: in
     Arguments and errors are those of `split_time`. The newest bars before the test span train.
     """
     whole = split_time(rows, fractions, horizon_bars)
-    first, stop = whole.train.first, whole.validation.stop
     share = fractions.validation / (fractions.train + fractions.validation)
+    before = Span(whole.train.first, whole.validation.stop)
+    return held_to_least(Split(*validate_spread(before, share, horizon_bars), whole.test), rows, horizon_bars)
+
+
+def validate_spread(span: Span, share: float, horizon_bars: int) -> tuple[Span, Span]:
+    """Cut a span into training and, in blocks all over it, this share of validation. The newest bars train."""
     block_bars = max(VALIDATION_BLOCK_BARS, 2 * horizon_bars)
     every = round(block_bars / share)
     train_bars = every - block_bars - 2 * horizon_bars
-    train = Span(first, stop, every, 0, train_bars)
-    validation = Span(first, stop, every, train_bars + horizon_bars, block_bars)
-    return _held_to_least(Split(train, validation, whole.test), rows, horizon_bars)
+    train = span._replace(every=every, begin=0, width=train_bars)
+    return train, span._replace(every=every, begin=train_bars + horizon_bars, width=block_bars)
 
 
-def _held_to_least(split: Split, rows: NDArray[np.int64], horizon_bars: int) -> Split:
+def validate_newest(span: Span, share: float, rows: NDArray[np.int64], horizon_bars: int) -> tuple[Span, Span]:
+    """Cut a span into training and, from the newest, this share of its rows for validation; purge between them."""
+    past = np.cumsum(np.where(span.holds(np.arange(len(rows))), rows, 0))
+    total = int(past[-1]) if len(past) else 0
+    cut = int(np.searchsorted(past, round(total * (1 - share)), side="right"))
+    return span._replace(stop=cut - horizon_bars), span._replace(first=cut)
+
+
+def held_to_least(split: Split, rows: NDArray[np.int64], horizon_bars: int) -> Split:
+    """The split, if each of its spans keeps `MIN_ROWS` of the rows `(T,)`.
+
+    Raises:
+        CandlewickError: one does not.
+    """
     slots = np.arange(len(rows))
     for name, span in zip(Split._fields, split, strict=True):
         left = int(rows[span.holds(slots)].sum())

@@ -94,7 +94,7 @@ def make_weights(spec: Spec) -> dict[str, NDArray[np.float32]]:
     """Weights as torch would draw them, from the spec's seed: the network's own tensors, not the golden ones."""
     rng = np.random.default_rng(spec.seed)
     width = 1.0 / np.sqrt(spec.network.hidden)
-    shapes = expected_shapes(spec.network, len(spec.features))
+    shapes = expected_shapes(spec.network, len(spec.features), spec.lookback_bars)
     weights = {name: rng.uniform(-width, width, shape).astype(np.float32) for name, shape in shapes.items()}
     weights["head.bias"] = np.array([0.0, -0.4, 0.4, -0.8], np.float32)
     weights["feature_mean"] = rng.normal(0.0, 0.3, len(spec.features)).astype(np.float32)

@@ -38,21 +38,6 @@ def test_read_candles_of_one_file_keeps_every_number(tmp_path: Path) -> None:
     assert table.rows == 40
 
 
-def test_read_candles_of_xz_with_other_column_order_is_the_same(tmp_path: Path) -> None:
-    plain = read_candles([write(tmp_path / "a.csv", candle_lines())])
-    turned = [",".join(line.split(",")[::-1]) + ",extra" for line in candle_lines()]
-    text = "\n".join([",".join(HEADER.split(",")[::-1]) + ",more", *turned])
-    (tmp_path / "b.csv.xz").write_bytes(lzma.compress(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()))
-    np.testing.assert_array_equal(read_candles([tmp_path / "b.csv.xz"]).ohlcv, plain.ohlcv)
-
-
-def test_read_candles_row_by_row_reads_the_same_numbers_as_at_once(tmp_path: Path) -> None:
-    lines = [line.replace("101", "101.123456789012345") for line in candle_lines()]
-    at_once = read_candles([write(tmp_path / "a.csv", lines)])
-    row_by_row = read_candles([write(tmp_path / "b.csv", [*lines[:20], "", *lines[20:]])])
-    np.testing.assert_array_equal(at_once.ohlcv, row_by_row.ohlcv)
-
-
 def test_read_candles_of_a_folder_joins_series_on_one_grid(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", candle_lines(bars=range(40)))
     write(tmp_path / "b.csv", candle_lines("ETH/USDT", range(10, 30)))
@@ -106,6 +91,11 @@ BAD_ROWS = {
     "symbol": (f"{START + 900 * MINUTE},BTCXYZ,2,3,1,2,1", "no known quote"),
     "far": (f"{10**300},BTCUSDT,2,3,1,2,1", "not a time"),
     "past": (f"{-60000},BTCUSDT,2,3,1,2,1", "negative"),
+    "empty": (f"{START + 900 * MINUTE},BTCUSDT,2,3,1,2,", "volume is not finite"),
+    "no time": (",BTCUSDT,2,3,1,2,1", "not a candle"),
+    "quote": (f'{START + 900 * MINUTE},"BTCUSDT,2,3,1,2,1', "not a candle"),
+    "zero byte": (f"{START + 900 * MINUTE},BTCUSDT,2,3,1,2,1\0", "not a candle"),
+    "microseconds": (f"{START * 1_000},BTCUSDT,2,3,1,2,1", "beyond the year 2200; it must be in UTC milliseconds"),
 }
 
 
@@ -118,6 +108,36 @@ def test_read_candles_bad_row_is_dropped_and_told_by_line(tmp_path: Path, case: 
     assert (rejected.file.name, rejected.line) == ("a.csv", 902)
     assert reason in rejected.reason
     assert np.flatnonzero(~table.present[0]).tolist() == [900]
+
+
+def test_read_candles_of_two_names_of_one_symbol_is_one_series(tmp_path: Path) -> None:
+    lines = candle_lines(bars=range(20)) + candle_lines("BTC/USDT", range(19, 40))
+    table = read_candles([write(tmp_path / "a.csv", lines)])
+    assert (table.symbols, table.rows) == (("BTC/USDT",), 40)
+    assert [(bad.line, bad.reason) for bad in table.rejected] == [(22, "a row of this symbol and time came before")]
+
+
+@pytest.mark.parametrize("nothing", ["nan", ""])
+def test_read_candles_of_a_column_without_a_number_names_it(tmp_path: Path, nothing: str) -> None:
+    lines = [line.rpartition(",")[0] + f",{nothing}" for line in candle_lines()]
+    with pytest.raises(CandlewickError, match=r"a\.csv: no number in the whole column volume; mend or leave out"):
+        read_candles([write(tmp_path / "a.csv", lines)])
+
+
+def test_read_candles_in_microseconds_says_milliseconds(tmp_path: Path) -> None:
+    lines = [line.replace(",", "000,", 1) for line in candle_lines()]
+    with pytest.raises(CandlewickError, match=r"40 of 40 rows .*first line 2: .*must be in UTC milliseconds"):
+        read_candles([write(tmp_path / "a.csv", lines)])
+
+
+def test_read_candles_files_in_any_order_of_time_join(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", candle_lines(bars=range(30, 40)))
+    write(tmp_path / "b.csv", candle_lines(bars=range(15)))
+    write(tmp_path / "c.csv", candle_lines(bars=range(14, 30)))
+    table = read_candles([tmp_path])
+    np.testing.assert_array_equal(table.ohlcv[4, 0], np.arange(40) + 0.5)
+    (bad,) = table.rejected
+    assert (bad.file.name, bad.line, bad.reason) == ("c.csv", 2, "an earlier file has this symbol and time")
 
 
 def test_read_candles_ten_bad_rows_are_dropped_eleven_refuse_the_file(tmp_path: Path) -> None:
@@ -236,6 +256,6 @@ def test_sample_holds_ten_series_of_fourteen_whole_days_without_a_gap() -> None:
     assert sum(path.stat().st_size for path in SAMPLE.iterdir()) < 3_000_000
 
 
-def test_candle_files_import_neither_torch_nor_pandas() -> None:
-    code = "import sys, models.candle_files; sys.exit(bool({'torch', 'pandas', 'scipy'} & set(sys.modules)))"
+def test_candle_files_import_nothing_heavy() -> None:
+    code = "import sys, models.candle_files; sys.exit(bool({'torch', 'pandas', 'scipy', 'pyarrow'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=SAMPLE.parents[1], check=False).returncode == 0

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
+from models.distribution import StudentTCdf
 from models.features import CATALOGUE
 from models.forecast import Forecast, Interpreter
-from models.spec import Calibration, Distribution, Har, Spec, Thresholds
+from models.spec import Calibration, Distribution, Har, Spec, Thresholds, canonical_json, parse_spec
 from tests.models.make_bundle import make_spec
 
 Floats = NDArray[np.float64]
@@ -114,6 +115,47 @@ def test_interpret_interval_holds_its_coverage_of_simulated_returns() -> None:
     inside = (prices >= forecast.interval_low[0]) & (prices <= forecast.interval_high[0])
     assert inside.mean() == pytest.approx(0.75, abs=0.005)
     assert (prices > close[0]).mean() == pytest.approx(forecast.probability_up[0], abs=0.005)
+
+
+def test_interpret_of_a_spec_without_a_line_of_log_odds_shows_the_distribution_bit_for_bit() -> None:
+    spec, given_rows = calibrated_spec(), rows(300)
+    assert "probability" not in canonical_json(spec)
+    forecast = Interpreter(spec).interpret(*given_rows)
+    own = StudentTCdf(4.6)(forecast.location / forecast.scale)
+    assert forecast.probability_up.tobytes() == own.tobytes()
+
+
+def test_interpret_of_a_spec_with_a_line_moves_the_probability_alone() -> None:
+    line = msgspec.structs.replace(CALIBRATION, probability_slope=0.5, probability_intercept=0.2)
+    plain = Interpreter(calibrated_spec()).interpret(*rows(300))
+    spec = msgspec.structs.replace(calibrated_spec(), calibration=line)
+    forecast = Interpreter(parse_spec(canonical_json(spec))).interpret(*rows(300))
+    odds = 0.5 * np.log(plain.probability_up / (1 - plain.probability_up)) + 0.2
+    np.testing.assert_allclose(forecast.probability_up, 1 / (1 + np.exp(-odds)), rtol=1e-9)
+    for name, column in forecast._asdict().items():
+        if name not in {"probability_up", "direction"}:
+            assert column.tobytes() == getattr(plain, name).tobytes(), name
+    assert forecast.direction.tolist() == [int(p >= 0.55) - int(p <= 0.45) for p in forecast.probability_up]
+
+
+def test_interpret_with_a_line_keeps_certainty_strictly_within_0_and_1() -> None:
+    steep = Calibration(probability_slope=10.0, probability_intercept=1.0)
+    raw, close, volatility, features = rows(4)
+    raw[:, 0], raw[:, 1], volatility = [-1e4, 1e4, -30.0, 30.0], -4.0, np.full(4, 1e-5)
+    chance = Interpreter(make_spec(calibration=steep)).interpret(raw, close, volatility, features).probability_up
+    assert ((chance > 0) & (chance < 1)).all()
+    assert (np.sign(chance - 0.5) == [-1, 1, -1, 1]).all()
+
+
+def test_interpret_with_a_line_keeps_the_bits_of_a_row_in_any_company() -> None:
+    spec = make_spec(calibration=Calibration(probability_slope=0.7))
+    together = Interpreter(spec).interpret(*rows(257)).probability_up
+    interpreter, (raw, close, volatility, features) = Interpreter(spec), rows(257)
+    alone = [
+        interpreter.interpret(raw[k : k + 1], close[k : k + 1], volatility[k : k + 1], features[k : k + 1])
+        for k in range(257)
+    ]
+    assert np.concatenate([one.probability_up for one in alone]).tobytes() == together.tobytes()
 
 
 def test_interpret_without_rows_gives_empty_columns() -> None:

@@ -3,8 +3,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.lstm import MAX_DEVIATIONS, Lstm, build_network, expected_shapes
-from models.spec import MAX_LOG_SCALE, Network
+from models.networks import build_network
+from models.recurrent import Lstm
+from models.spec import MAX_LOG_SCALE, Network, expected_shapes
+from models.standardised import MAX_DEVIATIONS
 
 Floats = NDArray[np.float64]
 
@@ -118,5 +120,5 @@ def test_lstm_sequence_gives_every_weight_a_gradient() -> None:
 @pytest.mark.parametrize(("features", "hidden", "layers"), [(1, 1, 1), (23, 32, 1), (23, 64, 2), (7, 16, 4)])
 def test_expected_shapes_are_those_of_the_network_built(features: int, hidden: int, layers: int) -> None:
     wanted = Network(kind="lstm", hidden=hidden, layers=layers)
-    state = build_network(wanted, features).state_dict()
-    assert {name: tuple(value.shape) for name, value in state.items()} == expected_shapes(wanted, features)
+    state = build_network(wanted, features, 64).state_dict()
+    assert {name: tuple(value.shape) for name, value in state.items()} == expected_shapes(wanted, features, 64)

@@ -57,10 +57,14 @@ def wanted(first: int, last: int, timeframe: str = "1m") -> Wanted:
     return Wanted(timeframe, int(TABLE.close_time_ms[first]), int(TABLE.close_time_ms[last]))
 
 
-def test_export_of_a_span_reads_back_as_the_table_that_was_replayed(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["c.csv", "c.parquet"])
+def test_export_of_a_span_reads_back_as_the_table_that_was_replayed(
+    settings: Settings, tmp_path: Path, name: str
+) -> None:
     run(replay(settings, TABLE))
-    done = run(export(settings, wanted(20, 150), tmp_path / "c.csv"))
-    table = read_candles([tmp_path / "c.csv"])
+    done = run(export(settings, wanted(20, 150), tmp_path / name))
+    assert [path.name for path in tmp_path.glob("c.*")] == [name]
+    table = read_candles([tmp_path / name])
     expected = part(20, 150)
     assert table.symbols == expected.symbols
     assert table.open_time_ms.tolist() == expected.open_time_ms.tolist()
@@ -81,8 +85,9 @@ def test_export_leaves_out_revisions_repeats_poison_and_other_timeframes(setting
         make_candle(Series("binance", "S000/USDT", "2m"), slot // 2),
     ]
     run(send(settings, *odd))
-    run(export(settings, wanted(0, 199), tmp_path / "c.csv"))
-    np.testing.assert_array_equal(read_candles([tmp_path / "c.csv"]).ohlcv, TABLE.ohlcv)
+    for name in ("c.csv", "c.parquet"):
+        run(export(settings, wanted(0, 199), tmp_path / name))
+        np.testing.assert_array_equal(read_candles([tmp_path / name]).ohlcv, TABLE.ohlcv)
 
 
 def test_export_of_a_timeframe_nobody_sent_names_it(settings: Settings, tmp_path: Path) -> None:
@@ -93,8 +98,9 @@ def test_export_of_a_timeframe_nobody_sent_names_it(settings: Settings, tmp_path
 
 def test_export_to_a_folder_that_is_not_there_names_the_mend(settings: Settings, tmp_path: Path) -> None:
     run(replay(settings, TABLE))
-    with pytest.raises(CandlewickError, match="cannot be written"):
-        run(export(settings, wanted(0, 10), tmp_path / "none" / "c.csv"))
+    for name in ("c.csv", "c.parquet"):
+        with pytest.raises(CandlewickError, match=r"none.* cannot be written \(No such file or directory\)"):
+            run(export(settings, wanted(0, 10), tmp_path / "none" / name))
 
 
 def test_chosen_takes_one_exchange_a_symbol_and_only_what_a_file_can_name() -> None:

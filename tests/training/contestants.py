@@ -73,7 +73,7 @@ def inverted(bundle: Bundle, table: CandleTable) -> Bundle:
 def repacked(bundle: Bundle, changed: dict[str, NDArray[np.float32]], **fields: Any) -> Bundle:
     """The bundle with other weights or fields of its spec, and a golden output that fits them."""
     spec = msgspec.structs.replace(bundle.spec, **fields)
-    own = {name: bundle.tensors[name] for name in expected_shapes(spec.network, len(spec.features))}
+    own = {name: bundle.tensors[name] for name in expected_shapes(spec.network, len(spec.features), spec.lookback_bars)}
     return unpack(pack(spec, with_golden(spec, own | changed)))
 
 

@@ -116,3 +116,26 @@ def test_auc_bound_lies_a_little_below_the_auc_and_falls_with_confidence() -> No
 
 def test_auc_bound_of_rows_all_alike_is_minus_infinity() -> None:
     assert Blocks(np.arange(100) // 10).auc_bound(np.arange(100.0), np.ones(100, bool)) == -np.inf
+
+
+def test_figure_of_a_statistic_of_sums_equals_drawing_the_rows_themselves() -> None:
+    rng, block = np.random.default_rng(6), np.arange(600) // 30
+    own, other = rng.normal(size=600), rng.normal(size=600)
+    blocks = Blocks(block, draws=400)
+    figure = blocks.figure(lambda sums: np.sqrt(sums[..., 0] / sums[..., 1]), blocks.sums(own**2, other**2))
+    drawn = np.random.default_rng(20_250_601).integers(20, size=(400, 20))
+    rows = [np.concatenate([np.arange(600)[block == number] for number in draw]) for draw in drawn]
+    ratios = [np.linalg.norm(own[taken]) / np.linalg.norm(other[taken]) for taken in rows]
+    assert figure["value"] == pytest.approx(np.linalg.norm(own) / np.linalg.norm(other))
+    assert (figure["low"], figure["high"]) == pytest.approx(tuple(np.percentile(ratios, [2.5, 97.5])))
+
+
+def test_figures_of_several_shares_are_those_of_each() -> None:
+    rng = np.random.default_rng(7)
+    blocks, bins, up = Blocks(np.arange(400) // 20), rng.integers(3, size=400), rng.random(400)
+    counts = np.concatenate([blocks.histogram(bins, 3, up), blocks.histogram(bins, 3)], axis=1)
+    several = blocks.figures(lambda sums: sums[..., :3] / sums[..., 3:], counts)
+    for number, figure in enumerate(several):
+        own = (bins == number).astype(float)
+        alone = blocks.ratio(up * own, own)
+        assert all(figure[key] == pytest.approx(alone[key]) for key in ("value", "low", "high"))

@@ -28,7 +28,8 @@ def candles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(candles: Path, out: Path, **options: Any) -> TrainOptions:
-    return replace(TrainOptions(candles=[candles], out=out, hidden=8, lookback=16, epochs=2), **options)
+    quick = TrainOptions(candles=[candles], out=out, hidden=8, lookback=16, epochs=2, report="brief")
+    return replace(quick, **options)
 
 
 def csv_of(table: CandleTable, folder: Path) -> Path:
@@ -40,17 +41,23 @@ def report_of(bundle: Path) -> dict[str, Any]:
 
 
 def test_train_leaves_a_bundle_that_serves_and_a_report_of_it(candles: Path, tmp_path: Path) -> None:
-    path = train(small(candles, tmp_path / "new" / "out"))
+    path = train(small(candles, tmp_path / "new" / "out", report="full"))
     bundle, report = load(path), report_of(path)
     WindowedPredictor(bundle, "cpu")  # holds it to its golden output
-    assert sorted(p.name for p in path.parent.iterdir()) == sorted([path.name, "report.json"])
+    assert {p.name for p in path.parent.iterdir()} == {path.name, "report.json", "report.html", "model-card.md"}
     assert report["bundle"] == bundle.sha256 == path.stem
     assert bundle.spec.model == "default-1m"
     assert bundle.spec.symbols == ("AAA/USDT", "BBB/USDT", "CCC/USDT")
-    assert report["proven"] == "none"
-    assert set(report["range"]) == {"crps_vs_vol60", "crps_vs_range_ewma", "crps_vs_har", "coverage80", "coverage95"}
-    assert set(report["return"]) == {"crps_vs_baseline", "coverage80"}
-    assert set(report["direction"]) == {"auc", "accuracy", "brier_vs_climatology"}
+    assert report["proven"] in {"none", "range", "return", "range,return"}
+    assert report["proven_reason"]
+    assert report["sentinel"]["passed"]
+    assert set(report["range"]) >= {
+        "crps_vs_vol60", "crps_vs_range_ewma", "crps_vs_har", "crps_vs_lightgbm", "coverage80", "coverage95",
+    }  # fmt: skip
+    assert set(report["return"]) >= {"crps_vs_baseline", "coverage80"}
+    assert set(report["direction"]) >= {"auc", "accuracy", "brier_vs_climatology", "brier_vs_logistic"}
+    assert set(report["by_symbol"]) == set(bundle.spec.symbols)
+    assert [epoch["epoch"] for epoch in report["training"]["history"]] == [1, 2]
     assert report["rows"]["train"] > report["rows"]["validation"] > 300
     assert report["seconds"] > 0
     assert report["peak_memory_mb"] > 100
@@ -76,7 +83,7 @@ def test_train_of_one_seed_gives_the_same_bytes_in_two_processes(candles: Path, 
     code = (
         "import sys, pathlib; from training.command import TrainOptions, train; "
         "print(train(TrainOptions([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]), hidden=8, lookback=16, "
-        "epochs=2, seed=7)).name)"
+        "epochs=2, seed=7, report='brief')).name)"
     )
     names = [
         subprocess.run(
@@ -115,8 +122,8 @@ def test_train_series_that_is_too_short_is_left_out_by_name(tmp_path: Path) -> N
         ({"horizon": 1_300}, "no series can be learned from"),
         ({"lookback": 257}, "--lookback 257 must lie between 1 and 256"),
         ({"horizon": 0}, "--horizon 0 must lie between 1 and 1,440"),
-        ({"hidden": 513}, "--hidden or --layers is wrong"),
-        ({"network": "gru"}, "--network"),
+        ({"hidden": 513}, "--layers or --members is wrong"),
+        ({"network": "transformer"}, "--network"),
         ({"model": "Default 1m"}, "--model"),
         ({"symbols": ["XYZ"]}, "ends with no known quote asset"),
         ({"symbols": ["DOGE/USDT"]}, "no candles of DOGE/USDT; the files hold AAA/USDT"),

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from models.errors import CandlewickError
-from training.report import UNPROVEN, check_writable, in_words, peak_memory_mb, write_report
+from tests.training.reports import full_report
+from training.report import UNPROVEN, check_writable, in_words, parts, peak_memory_mb, write_report
 
 
 def test_write_report_replaces_the_old_one_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -51,3 +52,26 @@ def test_in_words_says_unknown_for_a_figure_without_a_value() -> None:
     assert "0.900 [0.900, 0.900] of vol60, 0.800 of the range EMA" in text
     assert "AUC unknown" in text
     assert "proven: none" in text
+
+
+def test_in_words_full_report_adds_rivals_and_the_sentinel() -> None:
+    text = in_words(full_report())
+    assert "1.004 [0.997, 1.011] of LightGBM" in text
+    assert "of logistic regression" in text
+    assert "sentinel   passed: Labels rolled in time gave no skill" in text
+    assert "ALARM" not in text
+
+
+def test_in_words_says_every_alarm() -> None:
+    text = in_words(full_report() | {"alarms": ["one", "two"], "sentinel": {"passed": False, "sentence": "it leaks"}})
+    assert [line.split(maxsplit=1)[1] for line in text.splitlines() if line.startswith("ALARM")] == [
+        "it leaks",
+        "one",
+        "two",
+    ]
+    assert "passed" not in text
+
+
+def test_parts_are_the_spans_in_utc_days() -> None:
+    assert parts(full_report())[2] == ("test", 12_491, "2025-05-30", "2025-06-03")
+    assert parts({}) == []

@@ -9,27 +9,18 @@ import torch
 from models.distribution import gaussian_log_score, student_t_log_score
 from models.errors import CandlewickError
 from models.features import CATALOGUE
-from models.lstm import Lstm
+from models.recurrent import Lstm
 from models.spec import Network
 from tests.training.make_candles import make_table, with_gaps
+from training.chunks import BURN_IN_SHORTFALL, LOSS_BARS, Chunks, Windows
 from training.dataset import Dataset, build_dataset
+from training.loss import dof_of, log_dof_of, negative_log_likelihood
 from training.progress import Step
 from training.split import Fractions, Span, Split, split_time
-from training.train import (
-    BURN_IN_SHORTFALL,
-    LOSS_BARS,
-    PATIENCE,
-    Chunks,
-    Recipe,
-    dof_of,
-    drop_features,
-    fit_network,
-    negative_log_likelihood,
-    set_feature_scale,
-    validation_score,
-)
+from training.train import PATIENCE, Recipe, drop_features, fit_network, set_feature_scale, validation_score
 
 SMALL = Network(kind="lstm", hidden=8, layers=1)
+PAIR = Network(kind="lstm", hidden=8, layers=1, members=2)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +64,30 @@ def test_chunks_know_the_window_of_each_loss_but_for_the_shortfall(dataset: Data
     np.testing.assert_array_equal(x[chunk, place - 10], dataset.features[symbol, slot - 10])
 
 
+def test_windows_are_those_of_the_dataset_with_the_labels_of_their_ends(dataset: Dataset, split: Split) -> None:
+    batches = Windows(dataset)
+    starts = batches.starts(split.validation)
+    x, y, counts = batches.take(starts, split.validation)
+    rows = dataset.rows(*split.validation)
+    np.testing.assert_array_equal(x, np.concatenate([*dataset.windows(rows)]))
+    np.testing.assert_allclose(y[:, 0], dataset.y_return[rows], rtol=1e-6)
+    np.testing.assert_allclose(y[:, 1], dataset.y_range[rows], rtol=1e-6)
+    assert counts.all()
+
+
+@pytest.mark.parametrize("kind", [Chunks, Windows])
+def test_batches_drawn_cover_every_label_as_often_as_passes_say(
+    dataset: Dataset, split: Split, kind: type[Chunks] | type[Windows]
+) -> None:
+    batches = kind(dataset)
+    passes, most = batches.epochs(split.train)
+    starts = batches.drawn(split.train, passes, np.random.default_rng(3))
+    counted = sum(int(batches.take(starts[i : i + 64], split.train).counts.sum()) for i in range(0, len(starts), 64))
+    assert counted == passes * len(dataset.rows(*split.train)[0])
+    assert most >= 16
+    assert len(starts) <= most * batches.size
+
+
 def test_negative_log_likelihood_is_the_sum_of_both_log_scores() -> None:
     rng = np.random.default_rng(0)
     outputs, y = rng.normal(size=(50, 4)), rng.normal(size=(50, 2))
@@ -88,7 +103,7 @@ def test_drop_features_silences_whole_features_of_a_chunk_and_keeps_the_mean() -
     torch.manual_seed(0)
     mean = torch.arange(23.0)
     x = mean + torch.randn(400, 5, 23)
-    dropped = drop_features(x, mean)
+    dropped = drop_features(x, mean, torch.Generator().manual_seed(0))
     silent = (dropped == mean).all(dim=1)
     assert torch.equal(silent, (dropped == mean).any(dim=1))
     assert 0.08 < float(silent.float().mean()) < 0.12
@@ -138,7 +153,7 @@ def test_fit_network_keeps_the_best_epoch_and_stops_when_patience_ends(dataset: 
     assert fitted.validation_score == min(scores)  # type: ignore[type-var]
     assert scores.index(fitted.validation_score) + 1 == fitted.best_epoch
     assert fitted.epochs == len(scores) == fitted.best_epoch + PATIENCE < 60
-    kept = validation_score(fitted.network, Chunks(noise), split.validation, torch.tensor(np.log(fitted.dof - 2)))  # type: ignore[arg-type]
+    kept = validation_score(fitted.network, Chunks(noise), split.validation, log_dof_of(fitted.dof))
     assert kept == pytest.approx(fitted.validation_score, rel=1e-5)
 
 
@@ -158,6 +173,57 @@ def test_fit_network_with_a_loss_that_is_no_number_stops_with_the_mend(dataset: 
     y_range[0, split.train.first + 100] = np.nan
     with pytest.raises(CandlewickError, match=r"diverged in epoch 1, batch \d+: the loss is not finite. Look for"):
         fit_network(replace(dataset, y_range=y_range), split, Recipe(SMALL, 2, 0))
+
+
+def test_fit_network_whose_loss_explodes_stops_with_the_mend(dataset: Dataset, split: Split) -> None:
+    y_range = 1e-3 * np.random.default_rng(2).normal(size=dataset.y_range.shape)
+    y_range[:, split.validation.first : split.validation.stop] = 4.0  # unlike anything that trained
+    with pytest.raises(CandlewickError, match=r"exploded in epoch \d+: validation rows score .* before training. Look"):
+        fit_network(replace(dataset, y_range=y_range), split, Recipe(SMALL, 10, 0))
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(Network(kind="gru", hidden=8, layers=1), 2, 0),
+        Recipe(Network(kind="gru", hidden=8, layers=1), 6, 0, windows=True),
+        Recipe(Network(kind="mlp", hidden=16, layers=1), 6, 0),
+        Recipe(SMALL, 6, 0, windows=True),
+        Recipe(PAIR, 6, 0),
+    ],
+    ids=["gru", "gru on windows", "mlp", "lstm on windows", "ensemble"],
+)
+def test_fit_network_of_any_kind_learns_a_planted_signal(dataset: Dataset, split: Split, recipe: Recipe) -> None:
+    easy = planted(dataset)
+    fitted = fit_network(easy, split, recipe)
+    first, best = fitted.history[0].validation_score, fitted.validation_score
+    assert best < first - 0.1
+    assert fitted.history[fitted.best_epoch - 1].epoch == fitted.best_epoch
+    assert 2 < fitted.dof <= 100
+
+
+def test_fit_network_of_an_ensemble_is_its_members_apart_from_seeds_one_apart(dataset: Dataset, split: Split) -> None:
+    steps: list[Step] = []
+    together = fit_network(dataset, split, Recipe(PAIR, 2, 5), steps.append)
+    apart = [fit_network(dataset, split, Recipe(SMALL, 2, seed)) for seed in (5, 6)]
+    state = together.network.state_dict()
+    for k, one in enumerate(apart):
+        for name, value in one.network.state_dict().items():
+            assert torch.equal(state[name if "feature" in name else f"members.{k}.{name}"], value)
+    assert together.dof == pytest.approx((apart[0].dof + apart[1].dof) / 2)
+    assert together.validation_score < max(one.validation_score for one in apart)
+    assert [epoch[:3] for epoch in together.history] == [epoch[:3] for one in apart for epoch in one.history]
+    assert [(step.member, step.epoch) for step in steps if step.validated] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert [step.done for step in steps] == sorted(step.done for step in steps)
+    assert steps[-1].done == 1
+    assert {step.members for step in steps} == {2}
+
+
+def test_fit_network_tells_its_history(dataset: Dataset, split: Split) -> None:
+    steps: list[Step] = []
+    fitted = fit_network(dataset, split, Recipe(SMALL, 3, 0), steps.append)
+    told = [(step.epoch, step.train_loss, step.validation_score, step.member) for step in steps if step.validated]
+    assert [tuple(epoch) for epoch in fitted.history] == told
 
 
 def test_fit_network_with_a_lookback_of_one_bar_trains() -> None:

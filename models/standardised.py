@@ -1,45 +1,37 @@
-"""The network: standardised features through an LSTM, one location and log scale for the return, one for the range.
+"""What every network shares: it standardises its own input and holds its own output.
 
 Enters: features (B, L, F) as the catalogue gives them. Leaves: (B, 4), uncalibrated. Does not know: bundles, labels,
-losses, time. Imports torch: whoever need not have it imports this module late.
+losses, time, what lies between. Imports torch: whoever need not have it imports this module late.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
-from models.spec import MAX_LOG_SCALE, OUTPUTS, Network, expected_shapes
-
-__all__ = ["MAX_DEVIATIONS", "Lstm", "build_network", "expected_shapes"]
+from models.spec import MAX_LOG_SCALE, OUTPUTS
 
 MAX_DEVIATIONS = 6.0
 """Standardised features are cut here: one wild candle must not saturate every gate for a whole window."""
 
 
-class Lstm(nn.Module):
-    """An LSTM over the window and a linear head on its last step; it standardises its own input.
-
-    Source: Hochreiter and Schmidhuber 1997, Long Short-Term Memory; forget gates, Gers et al. 2000.
-    """
+class Standardised(nn.Module, ABC):
+    """A network over a window. A subclass writes `last`; see `models.networks` for the contract."""
 
     feature_mean: Tensor  # (F,) of the training rows
     feature_sd: Tensor  # (F,) likewise, above 0
     _least: Tensor
     _most: Tensor
 
-    def __init__(self, features: int, hidden: int, layers: int) -> None:
+    def __init__(self, features: int) -> None:
         super().__init__()
         self.register_buffer("feature_mean", torch.zeros(features))
         self.register_buffer("feature_sd", torch.ones(features))
         most = torch.tensor([torch.inf, MAX_LOG_SCALE, torch.inf, MAX_LOG_SCALE])
         self.register_buffer("_most", most, persistent=False)
         self.register_buffer("_least", -most, persistent=False)
-        self.lstm = nn.LSTM(features, hidden, layers)
-        self.head = nn.Linear(hidden, OUTPUTS)
-        with torch.no_grad():  # begin near the climate: location 0, scale 1
-            self.head.weight.mul_(0.1)
-            self.head.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict at the last step.
@@ -51,15 +43,13 @@ class Lstm(nn.Module):
             (B, 4): location and log scale of the return, location and log scale of the range. Log scales are held to
             within MAX_LOG_SCALE of 0.
         """
-        _, (hidden, _) = self.lstm(self._standardised(x))  # (layers, B, H)
-        return self._outputs(hidden[-1])
+        return self.held(self.last(self.standardised(x)))
 
-    def forward_sequence(self, x: Tensor) -> Tensor:
-        """Predict at every step from the steps up to it: (B, T, F) to (B, T, 4), for training."""
-        hidden, _ = self.lstm(self._standardised(x))  # (T, B, H)
-        return self._outputs(hidden).transpose(0, 1)
+    @abstractmethod
+    def last(self, x: Tensor) -> Tensor:
+        """From standardised features (L, B, F), time first, to (B, 4), not yet held."""
 
-    def _standardised(self, x: Tensor) -> Tensor:
+    def standardised(self, x: Tensor) -> Tensor:
         """Features (B, L, F) in standard deviations, time first: (L, B, F)."""
         batch, _, features = x.shape
         x = x.transpose(0, 1).contiguous()  # no copy where the caller's memory is time first already
@@ -68,11 +58,27 @@ class Lstm(nn.Module):
         flat.div_(self.feature_sd.expand(batch, features).reshape(-1)).clamp_(-MAX_DEVIATIONS, MAX_DEVIATIONS)
         return flat.view(x.shape)
 
-    def _outputs(self, hidden: Tensor) -> Tensor:
-        outputs: Tensor = self.head(hidden)  # (..., 4)
+    def held(self, outputs: Tensor) -> Tensor:
+        """Hold the log scales of (..., 4) to within MAX_LOG_SCALE of 0."""
         return outputs.clamp(self._least, self._most)
 
 
-def build_network(network: Network, features: int) -> nn.Module:
-    """Make the network a spec asks for, with fresh weights from torch's generator."""
-    return {"lstm": Lstm}[network.kind](features, network.hidden, network.layers)
+class StandardisedSequence(Standardised):
+    """A network that can answer at every step of a sequence at the price of one pass. A subclass writes `every`."""
+
+    def forward_sequence(self, x: Tensor) -> Tensor:
+        """Predict at every step from the steps up to it: (B, T, F) to (B, T, 4), for training."""
+        return self.held(self.every(self.standardised(x))).transpose(0, 1)
+
+    @abstractmethod
+    def every(self, x: Tensor) -> Tensor:
+        """From standardised features (T, B, F), time first, to (T, B, 4), not yet held."""
+
+
+def fresh_head(hidden: int) -> nn.Linear:
+    """A linear head from a hidden state to the outputs, that begins near the climate: location 0, scale 1."""
+    head = nn.Linear(hidden, OUTPUTS)
+    with torch.no_grad():
+        head.weight.mul_(0.1)
+        head.bias.zero_()
+    return head
