@@ -49,6 +49,9 @@ def network_options(command: Any) -> Any:
             click.option("--hidden", type=click.IntRange(1, 512), default=32, show_default=True),
             click.option("--layers", type=click.IntRange(1, 4), default=1, show_default=True),
             click.option(
+                "--members", type=click.IntRange(1, 8), default=1, show_default=True, help="Networks averaged in one."
+            ),
+            click.option(
                 "--lookback", type=click.IntRange(1, 256), default=64, show_default=True, help="Candles of context."
             ),
             click.option(
@@ -285,7 +288,6 @@ def show(bundle: str) -> None:
 @click.option("--out", type=PATHS, required=True, help="Folder for <sha256>.safetensors and its report.")
 @click.option("--model", help="Slot of the model; default: default-<timeframe>.")
 @network_options
-@click.option("--members", type=click.IntRange(1, 8), default=1, show_default=True, help="Networks averaged in one.")
 @click.option("--until", "until_ms", type=click.IntRange(0), help="Use closes up to here, UTC milliseconds.")
 @click.option(
     "--validate", type=click.Choice(["newest", "spread"]), default="newest", show_default=True,
@@ -333,6 +335,9 @@ def evaluate(as_json: bool, **options: Any) -> None:
 @click.option("--embargo", type=click.IntRange(0), default=0, show_default=True, help="Bars left out after training.")
 @network_options
 @click.option("--validate", type=click.Choice(["newest", "spread"]), default="spread", show_default=True)
+@click.option(
+    "--validation-share", type=click.FloatRange(0, 0.5, min_open=True, max_open=True), default=0.15, show_default=True
+)
 @click.option("--jobs", type=click.IntRange(1), help="Worker processes; default: one a core.")
 @as_json
 def walk_forward(as_json: bool, **options: Any) -> None:

@@ -31,6 +31,7 @@ from models.candle_table import CandleTable
 from models.errors import CandlewickError
 from models.injection import Injection, inject
 from training.command import TrainOptions, train
+from training.split import Fractions
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +142,15 @@ def _bundle(task: tuple[Period, int, Study]) -> Path:
     if kept:
         return kept[0]
     logger.warning("training until_ms=%d seed=%d", period.train_until_ms, seed)
-    options = TrainOptions(files, folder, train_until_ms=period.train_until_ms, epochs=period.epochs, seed=seed)
+    options = TrainOptions(
+        files,
+        folder,
+        train_until_ms=period.train_until_ms,
+        epochs=period.epochs,
+        seed=seed,
+        fractions=Fractions(0.70, 0.15, 0.15),
+        report="brief",
+    )
     return train(options)
 
 

@@ -51,9 +51,7 @@ def test_notebook_run_in_order_gives_a_bundle_scores_and_predictions(
     bundle = load(known["trained"].save(tmp_path))
     assert bundle.spec.symbols == ("BTC/USDT", "ETH/USDT", "SOL/USDT")
     scores, predictions = known["scores"], known["predictions"]
-    assert (
-        0.7 < scores.loc["crps_vs_vol60", "value"] < 1
-    )  # real candles: the range can be foretold a little
+    assert 0.7 < scores.loc["crps_vs_vol60", "value"] < 1  # real candles: the range can be foretold a little
     assert scores.loc["crps_vs_vol60", "low"] < scores.loc["crps_vs_vol60", "value"]
     assert {"symbol", "close_time_ms", "close", *Forecast._fields} == set(predictions.columns)
     assert len(predictions) == 3 * (7_200 - 1_500 - 63)

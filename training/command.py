@@ -71,7 +71,7 @@ def _fractions(text: str) -> Fractions:
     try:
         return Fractions(*map(float, text.split(",")))
     except (TypeError, ValueError) as error:
-        raise CandlewickError(f"--split {text!r} must be three shares that sum to 1, like 0.7,0.15,0.15") from error
+        raise CandlewickError(f"--split {text!r} must be three shares that sum to 1, like 0.6,0.15,0.25") from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,9 +34,9 @@ two horizons at least, else purging around so many blocks would leave nothing to
 class Fractions(NamedTuple):
     """Shares of the rows, in order of time."""
 
-    train: float = 0.70
+    train: float = 0.60
     validation: float = 0.15
-    test: float = 0.15
+    test: float = 0.25
 
 
 class Span(NamedTuple):
@@ -89,7 +89,7 @@ def split_time(rows: NDArray[np.int64], fractions: Fractions, horizon_bars: int)
         CandlewickError: the fractions are no shares, or a span would be left with fewer than `MIN_ROWS` rows.
     """
     if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
-        raise CandlewickError(f"fractions {tuple(fractions)} must be above 0 and sum to 1, like 0.7 0.15 0.15")
+        raise CandlewickError(f"fractions {tuple(fractions)} must be above 0 and sum to 1, like 0.6 0.15 0.25")
     past = np.cumsum(rows)
     total = int(past[-1]) if len(past) else 0
     first, last = (int(np.searchsorted(past, count, side="left")) for count in (1, total))

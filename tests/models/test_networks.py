@@ -238,9 +238,8 @@ def test_ensemble_shares_one_scale_of_the_features() -> None:
 def test_pooled_has_the_mean_and_the_variance_of_the_mixture() -> None:
     members = [torch.tensor([[1.0, 0.2, -1.0, 1.0]]), torch.tensor([[3.0, -0.3, 0.0, -1.0]])]
     drawn = np.random.default_rng(0).normal(size=(2, 2, 200_000))  # (members, heads, draws)
-    mixture = np.stack(
-        [m.numpy()[0, ::2, None] + np.exp(m.numpy()[0, 1::2, None]) * z for m, z in zip(members, drawn, strict=True)]
-    )
+    each = torch.cat(members).numpy()[..., None]  # (members, 4, 1)
+    mixture = each[:, ::2] + np.exp(each[:, 1::2]) * drawn
     found = pooled(members)[0].numpy()
     np.testing.assert_allclose(found[::2], mixture.mean(axis=(0, 2)), atol=0.01)
     np.testing.assert_allclose(np.exp(found[1::2]), mixture.std(axis=(0, 2)), rtol=0.01)

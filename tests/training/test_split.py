@@ -38,15 +38,15 @@ def test_split_time_any_history_no_label_reaches_a_later_span(
     assert rows[: split.train.first].sum() == rows[split.test.stop :].sum() == 0
 
 
-def test_split_time_default_fractions_cut_at_70_and_85_percent() -> None:
+def test_split_time_default_fractions_cut_at_60_and_75_percent() -> None:
     split = split_time(np.full(10_000, 9), Fractions(), 3)
-    assert split == (Span(0, 6_997), Span(7_000, 8_497), Span(8_500, 10_000))
+    assert split == (Span(0, 5_997), Span(6_000, 7_497), Span(7_500, 10_000))
 
 
 def test_split_time_series_that_ends_late_does_not_get_the_test_span_alone() -> None:
     rows = np.where(np.arange(10_000) < 7_000, 10, 1)  # nine of ten symbols end at 7,000
     split = split_time(rows, Fractions(), 3)
-    assert rows[split.test.first : split.test.stop].sum() == pytest.approx(0.15 * rows.sum(), rel=0.01)
+    assert rows[split.test.first : split.test.stop].sum() == pytest.approx(0.25 * rows.sum(), rel=0.01)
     assert rows[split.test.first] == 10
 
 
