@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import CandlewickError
-from models.series import timeframe_name
+from models.series import canonical_symbol, timeframe_name
 
 MAX_ABSENT_RUN = 1_500
 """More missing bars than this in a row start a new segment: the feature memory is no longer than that."""
@@ -106,6 +106,17 @@ class CandleTable:
             segments=tuple(self.segments[i] for i in index),
             injected=None if self.injected is None else self.injected[index],
         )
+
+    def chosen(self, symbols: Sequence[str]) -> CandleTable:
+        """The candles of the symbols that a person named, like `BTCUSDT` or `BTC/USDT`; all where none is named.
+
+        Raises:
+            CandlewickError: a name is no symbol, or not in the table.
+        """
+        try:
+            return self.only([canonical_symbol(symbol) for symbol in symbols]) if symbols else self
+        except ValueError as error:
+            raise CandlewickError(str(error)) from error
 
     def _cut(self, first: int, stop: int) -> CandleTable:
         moved = [[Segment(max(a, first) - first, min(b, stop) - first) for a, b in own] for own in self.segments]

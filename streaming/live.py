@@ -15,7 +15,6 @@ from typing import Any
 
 from models.candle_files import read_candles
 from models.candle_table import CandleTable
-from models.series import canonical_symbol
 from streaming.clients import bootstrap_servers, new_admin, started
 from streaming.job_feed import Jobs, Pooled, following
 from streaming.replay import replay
@@ -49,7 +48,7 @@ def load(source: Source) -> CandleTable:
         logger.warning("row left out at=%s:%d reason=%s", row.file, row.line, row.reason)
     if len(table.rejected) > SHOWN_REJECTS:
         logger.warning("and %d more rows left out", len(table.rejected) - SHOWN_REJECTS)
-    return table.only([canonical_symbol(symbol) for symbol in source.symbols]) if source.symbols else table
+    return table.chosen(source.symbols)
 
 
 async def run_replay(settings: Settings, source: Source, speed: float | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from models.bundle import save
 from models.errors import CandlewickError
 from training.progress import Progress, json_lines, progress_bar
+from training.recipe import recipe_of
 from training.report import FILE_NAME, check_writable, in_words, peak_memory_mb, write_report
 from training.split import Fractions, split_spread, split_time
 
@@ -98,6 +99,7 @@ def train(options: TrainOptions, progress: Progress | None = None) -> Path:
     began = monotonic()
     use_one_thread()  # before torch is imported
     recipe = recipe_of(options)
+    _check_name(options.model)
     check_writable(options.out)
     table, left_out = _candles(options)
     trained = train_table(table, recipe, options, progress, options.out / CHECKPOINT)
@@ -157,46 +159,24 @@ def report_of(trained: Trained, options: TrainOptions) -> dict[str, Any]:
     return report
 
 
-def recipe_of(options: TrainOptions) -> Recipe:
-    """Hold the options to the bounds of a bundle before anything costly happens.
-
-    Raises:
-        CandlewickError: one is out of bounds.
-    """
+def _check_name(model: str | None) -> None:
     import msgspec
 
-    from models.spec import MAX_LOOKBACK_BARS, Name, Network
+    from models.spec import Name
 
-    bounds = {"lookback": (1, MAX_LOOKBACK_BARS), "horizon": (1, 1_440), "epochs": (1, 10_000), "seed": (0, 2**53)}
-    for name, (least, most) in bounds.items():
-        if not least <= getattr(options, name) <= most:
-            raise CandlewickError(f"--{name} {getattr(options, name)} must lie between {least} and {most:,}")
     try:
-        if options.model is not None:
-            msgspec.convert(options.model, Name)
-        shape = {"kind": options.network, "hidden": options.hidden, "layers": options.layers}
-        shape |= {"members": options.members} if options.members > 1 else {}
-        network = msgspec.convert(shape, Network)
+        msgspec.convert(model, Name | None)
     except msgspec.ValidationError as error:
-        raise CandlewickError(f"--model, --network, --hidden, --layers or --members is wrong: {error}") from error
-    from training.train import Recipe
-
-    return Recipe(network, options.epochs, options.seed)
+        raise CandlewickError(f"--model {model!r} is no name of a model: {error}") from error
 
 
 def _candles(options: TrainOptions) -> tuple[CandleTable, dict[str, str]]:
     """The candles to learn from, and the symbols left out, with the reason."""
     from models.candle_files import read_candles
-    from models.series import canonical_symbol
     from training.dataset import long_enough
 
     table = read_candles(options.candles, exchange=options.exchange, timeframe=options.timeframe)
-    try:
-        wanted = [canonical_symbol(symbol) for symbol in options.symbols]
-    except ValueError as error:
-        raise CandlewickError(str(error)) from error
-    if wanted:
-        table = table.only(wanted)
+    table = table.chosen(options.symbols)
     if options.train_until_ms is not None:
         table = table.until(options.train_until_ms)
     return long_enough(table, options.lookback, options.horizon)

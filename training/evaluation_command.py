@@ -135,17 +135,12 @@ def _cells(report: Mapping[str, Any]) -> list[str]:
 def _candles(options: EvaluateOptions, bundle: Bundle) -> tuple[CandleTable, dict[str, str]]:
     """The candles to score on, and the symbols left out, with the reason."""
     from models.candle_files import read_candles
-    from models.series import canonical_symbol
     from training.dataset import long_enough
     from training.outside import check_timeframe
 
     table = read_candles(options.candles, exchange=options.exchange, timeframe=options.timeframe)
     check_timeframe(bundle.spec, table.timeframe_ms)
-    try:
-        wanted = [canonical_symbol(symbol) for symbol in options.symbols]
-    except ValueError as error:
-        raise CandlewickError(str(error)) from error
-    return long_enough(table.only(wanted) if wanted else table, bundle.spec.lookback_bars, bundle.spec.horizon_bars)
+    return long_enough(table.chosen(options.symbols), bundle.spec.lookback_bars, bundle.spec.horizon_bars)
 
 
 def _span(bundle: Bundle, dataset: Dataset, everything: bool) -> tuple[Span, list[str]]:

@@ -113,7 +113,8 @@ def fit(frame: Frame, *, progress: Progress | None = None, **options: Any) -> Fi
         TypeError: an option that does not exist.
     """
     from models.predictor import use_one_thread
-    from training.command import TrainOptions, recipe_of, report_of, train_table
+    from training.command import TrainOptions, report_of, train_table
+    from training.recipe import recipe_of
 
     use_one_thread()  # before torch is imported
 

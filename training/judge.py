@@ -80,15 +80,10 @@ def _champion(file: Path) -> Bundle:
 
 def _held_out(options: JudgeOptions) -> HeldOut:
     from models.candle_files import read_candles
-    from models.series import canonical_symbol
     from training.evidence import HeldOut
 
     table = read_candles(options.candles, exchange=options.exchange, timeframe=options.timeframe)
-    try:
-        wanted = [canonical_symbol(symbol) for symbol in options.symbols]
-    except ValueError as error:
-        raise CandlewickError(str(error)) from error
-    return HeldOut(table.only(wanted) if wanted else table, options.from_ms, options.until_ms)
+    return HeldOut(table.chosen(options.symbols), options.from_ms, options.until_ms)
 
 
 def _sha256(file: Path) -> str:

@@ -23,8 +23,10 @@ from training.walk_forward_words import FILE_NAME, in_words, pictures
 
 if TYPE_CHECKING:
     from models.candle_table import CandleTable
+    from training.train import Recipe
     from training.walk_forward_run import Plan
 
+MOST_JOBS = 512
 JUDGED_MS, MOST_JUDGED_BARS = 7 * 86_400_000, 2_880
 """What the gate judges on by default: seven days of 5m candles, two of 1m."""
 
@@ -75,11 +77,13 @@ def walk_files(options: WalkOptions, told: Callable[[str, float], None]) -> dict
         CandlewickError: the options, the candles or the folder are not fit for it; the message names the mend.
     """
     from models.predictor import use_one_thread
+    from training.recipe import recipe_of
     from training.report import check_writable, peak_memory_mb
 
     began = monotonic()
     use_one_thread()  # before torch is imported
     _check(options)
+    recipe = recipe_of(options)
     check_writable(options.out)
     told("reading candles", 0.0)
     table, left_out = _candles(options)
@@ -87,7 +91,7 @@ def walk_files(options: WalkOptions, told: Callable[[str, float], None]) -> dict
     from training.walk_forward_files import keep_text, workshop
     from training.walk_forward_run import walk
 
-    plan = _plan(options, table)
+    plan = _plan(options, table, recipe)
     with workshop(options.out / "parts") as folder:
         found = walk(table, plan, folder, options.jobs or os.cpu_count() or 1, told)
     result = {
@@ -107,11 +111,8 @@ def walk_files(options: WalkOptions, told: Callable[[str, float], None]) -> dict
 
 
 def _check(options: WalkOptions) -> None:
-    bounds = {"lookback": (1, 256), "horizon": (1, 1_440), "epochs": (1, 10_000), "seed": (0, 2**53), "jobs": (1, 512)}
-    for name, (least, most) in bounds.items():
-        value = getattr(options, name)
-        if value is not None and not least <= value <= most:
-            raise CandlewickError(f"--{name} {value} must lie between {least} and {most:,}")
+    if options.jobs is not None and not 1 <= options.jobs <= MOST_JOBS:
+        raise CandlewickError(f"--jobs {options.jobs} must lie between 1 and {MOST_JOBS}")
     if not 0 < options.validation_share < 0.5:
         raise CandlewickError(f"--validation-share {options.validation_share} must lie between 0 and 0.5")
 
@@ -119,35 +120,20 @@ def _check(options: WalkOptions) -> None:
 def _candles(options: WalkOptions) -> tuple[CandleTable, dict[str, str]]:
     """The candles, and the symbols left out, with the reason."""
     from models.candle_files import read_candles
-    from models.series import canonical_symbol
     from training.dataset import long_enough
 
     table = read_candles(options.candles, exchange=options.exchange, timeframe=options.timeframe)
-    try:
-        wanted = [canonical_symbol(symbol) for symbol in options.symbols]
-    except ValueError as error:
-        raise CandlewickError(str(error)) from error
-    return long_enough(table.only(wanted) if wanted else table, options.lookback, options.horizon)
+    return long_enough(table.chosen(options.symbols), options.lookback, options.horizon)
 
 
-def _plan(options: WalkOptions, table: CandleTable) -> Plan:
-    import msgspec
-
-    from models.spec import Network
+def _plan(options: WalkOptions, table: CandleTable, recipe: Recipe) -> Plan:
     from training.folds import Schedule
-    from training.train import Recipe
     from training.walk_forward_run import Plan
 
-    try:
-        shape = {"kind": options.network, "hidden": options.hidden, "layers": options.layers}
-        shape |= {"members": options.members} if options.members > 1 else {}
-        network = msgspec.convert(shape, Network)
-    except msgspec.ValidationError as error:
-        raise CandlewickError(f"--network, --hidden, --layers or --members is wrong: {error}") from error
     judged = options.judge_bars or min(max(JUDGED_MS // table.timeframe_ms, 1), MOST_JUDGED_BARS)
     return Plan(
         Schedule(options.train_bars, options.step_bars, options.horizon, options.scheme, options.embargo),
-        Recipe(network, options.epochs, options.seed),
+        recipe,
         f"default-{table.timeframe}",
         options.lookback,
         options.validate,
