@@ -17,7 +17,12 @@ demo: setup ## Take the tour: real Kafka on this machine, nothing to install or 
 	@$(BIN)/candlewick demo $(ARGS)
 
 test: setup ## Run the tests (ARGS="-k name" picks some)
+ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
+else
+	@$(BIN)/python -m pytest --ignore=tests/e2e --numprocesses=2 --dist=loadfile
+	@$(BIN)/python -m pytest tests/e2e
+endif
 
 check: setup ## Lint, formatting, types, and which package may import which
 	@$(BIN)/ruff check .

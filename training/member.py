@@ -27,8 +27,8 @@ class Epoch(NamedTuple):
     """What one epoch came to."""
 
     epoch: int  # from 1
-    train_loss: float  # nats, mean over the epoch
-    validation_score: float  # nats; less is better
+    train_loss: float  # mean over the epoch
+    validation_score: float  # mean loss; less is better
     member: int = 1  # of an ensemble, from 1
 
 

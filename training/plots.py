@@ -190,7 +190,7 @@ def loss_by_epoch(training: Mapping[str, Any] | None) -> str | None:
     last, groups = max(one["epoch"] for one in points), list(names.values())
     axis = {"format": "d", "grid": False, "values": list(range(1, last + 1, max(1, round(last / 12))))}
     x = number("epoch", "epoch", axis=axis, scale={"domain": [1, last], "nice": False, "padding": 12})
-    base = {"x": x, "y": number("loss", "loss, nats", scale={"zero": False, "padding": 12}), "color": colour(groups)}
+    base = {"x": x, "y": number("loss", "loss", scale={"zero": False, "padding": 12}), "color": colour(groups)}
     kept = [one for one in points if one["kept"]]
     return svg(
         layer("line", points, base, strokeWidth=2),

@@ -19,8 +19,8 @@ class Step(NamedTuple):
     epochs: int  # at most
     batch: int  # from 1
     batches: int  # at most
-    train_loss: float  # nats, mean of the epoch so far
-    validation_score: float | None  # nats, of the last epoch validated; less is better
+    train_loss: float  # mean of the epoch so far
+    validation_score: float | None  # mean loss of the last epoch validated; less is better
     validated: bool  # the epoch is over, and the score is its own
     elapsed_s: float
     member: int = 1  # of an ensemble, from 1

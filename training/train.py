@@ -34,12 +34,12 @@ from training.adamw import one_cycle
 from training.checkpoint import Checkpoint, fingerprint
 from training.chunks import Batches, Chunks, Windows
 from training.dataset import Dataset
-from training.loss import MOST_HARM, diverged, exploded, log_dof_of, negative_log_likelihood
+from training.loss import MOST_HARM, diverged, exploded, log_dof_of, training_loss
 from training.member import Epoch, Member
 from training.progress import Progress, Step
 from training.split import Span, Split
 
-HIGHEST_LEARNING_RATE = 5e-3
+HIGHEST_LEARNING_RATE = 8e-3
 FEATURE_DROPOUT = 0.1
 """A feature is silent for a whole chunk: a week of candles is else learned by heart within three passes."""
 LEAST_AVERAGE_SHARE, AVERAGE_WARM_UP = 0.01, 10
@@ -60,7 +60,7 @@ class Fitted:
     dof: float  # of the return's Student-t; the mean of an ensemble's members
     epochs: int  # run; of an ensemble: by the member that validates best
     best_epoch: int  # whose weights these are; likewise
-    validation_score: float  # nats, of the network as it is, so of the whole ensemble
+    validation_score: float  # mean loss of the network as it is, so of the whole ensemble; less is better
     history: tuple[Epoch, ...]  # of all members, one after another
 
 
@@ -136,7 +136,7 @@ def epochs_of(member: Member, data: Batches, split: Split, epochs: int, tell: Pr
             x, y, counts = data.take(starts[first : first + data.size], split.train)  # (B, T, F) (B, T, 2) (B, T)
             with mixed_precision(x.device):
                 outputs = answer(drop_features(x, mean, member.noise))  # (B, T, 4), without T where windows train
-            loss = negative_log_likelihood(outputs[counts].float(), y[counts], member.log_dof).mean()
+            loss = training_loss(outputs[counts].float(), y[counts], member.log_dof).mean()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(member.parameters, CLIP_NORM)
             step = member.optimizer.steps
@@ -205,12 +205,12 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
 
 @torch.no_grad()
 def validation_score(network: Standardised, data: Batches, span: Span, log_dof: Tensor) -> float:
-    """Mean negative log likelihood of a span, in nats."""
+    """Mean loss of a span."""
     starts, answer = data.starts(span), answers(network, data)
     total, rows = 0.0, 0
     for first in range(0, len(starts), data.validation_size):
         x, y, counts = data.take(starts[first : first + data.validation_size], span)
-        scores = negative_log_likelihood(answer(x)[counts], y[counts], log_dof)
+        scores = training_loss(answer(x)[counts], y[counts], log_dof)
         total += float(scores.double().sum())
         rows += len(scores)
     return total / rows
