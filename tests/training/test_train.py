@@ -177,7 +177,9 @@ def test_fit_network_with_a_loss_that_is_no_number_stops_with_the_mend(dataset: 
 def test_fit_network_whose_loss_explodes_stops_with_the_mend(dataset: Dataset, split: Split) -> None:
     y_range = 4.0 + 1e-3 * np.random.default_rng(2).normal(size=dataset.y_range.shape)
     y_range[:, split.validation.first : split.validation.stop] = -4.0  # unlike anything that trained
-    with pytest.raises(CandlewickError, match=r"exploded in epoch \d+: .* on validation rows, .* before training. Look"):
+    with pytest.raises(
+        CandlewickError, match=r"exploded in epoch \d+: .* on validation rows, .* before training. Look"
+    ):
         fit_network(replace(dataset, y_range=y_range), split, Recipe(SMALL, 10, 0))
 
 
