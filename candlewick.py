@@ -290,8 +290,8 @@ def show(bundle: str) -> None:
 @network_options
 @click.option("--until", "until_ms", type=click.IntRange(0), help="Use closes up to here, UTC milliseconds.")
 @click.option(
-    "--validate", type=click.Choice(["newest", "spread"]), default="newest", show_default=True,
-    help="Validate on the newest rows before the test span, or in blocks all over history, so that the newest train.",
+    "--validate", type=click.Choice(["spread", "newest"]), default="spread", show_default=True,
+    help="Validate in blocks all over history, so that the newest rows train, or on the newest before the test span.",
 )  # fmt: skip
 @click.option("--split", default="0.6,0.15,0.25", show_default=True, help="Shares to train, validate and test on.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)

@@ -149,6 +149,7 @@ def _bundle(task: tuple[Period, int, Study]) -> Path:
         epochs=period.epochs,
         seed=seed,
         fractions=Fractions(0.70, 0.15, 0.15),
+        validate="newest",
         report="brief",
     )
     return train(options)

@@ -51,7 +51,7 @@ class TrainOptions:
     epochs: int = 30  # at most
     seed: int = 0
     fractions: Fractions = field(default_factory=Fractions)
-    validate: str = "newest"  # rows before the test span; or `spread` in blocks over history, and the newest train
+    validate: str = "spread"  # in blocks all over history, and the newest train; or `newest` before the test span
     device: str = "auto"  # or cpu, cuda
     report: str = "full"  # or `brief`: no rivals, no rating of features, no page; what a job needs
 

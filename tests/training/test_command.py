@@ -27,7 +27,7 @@ def candles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(candles: Path, out: Path, **options: Any) -> TrainOptions:
-    quick = TrainOptions(candles=[candles], out=out, hidden=8, lookback=16, epochs=2, report="brief")
+    quick = TrainOptions(candles=[candles], out=out, hidden=8, lookback=16, epochs=2, validate="newest", report="brief")
     return replace(quick, **options)
 
 
