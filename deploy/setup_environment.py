@@ -50,7 +50,7 @@ def main() -> None:
 
 def install_everything(uv: str) -> None:
     """Install the lock, then torch beside it, then this project itself."""
-    say("installing the locked packages, about 140 MB")
+    say("installing the locked packages, about 250 MB")
     if not pip_install(uv, "--quiet", "--require-hashes", "-r", str(LOCK)):
         stop("the locked packages could not be installed")
     if not has_torch(uv):

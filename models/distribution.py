@@ -102,7 +102,7 @@ class StudentTCdf:
     def __call__(self, z: Floats) -> Floats:
         """Probability of at most `z`, (n,)."""
         place = np.clip((np.arcsinh(z) + self._REACH) / self._step, 0.0, self._KNOTS - 1.0)
-        left = np.minimum(place.astype(np.intp), self._KNOTS - 2)
+        left = np.fmin(place, self._KNOTS - 2).astype(np.intp)  # NaN has an interval too, and stays NaN
         place -= left
         constant, linear, square, cube = self._cubics.take(left, axis=0).T
         probability = ((cube * place + square) * place + linear) * place + constant

@@ -116,6 +116,12 @@ def test_student_t_cdf_table_equals_the_function(dof: float) -> None:
     assert probability[-1] == pytest.approx(0.5, abs=1e-12)
 
 
+def test_student_t_cdf_table_of_what_is_no_number_is_none() -> None:
+    probability = StudentTCdf(4.0)(np.array([np.nan, 0.0]))
+    assert np.isnan(probability[0])
+    assert probability[1] == 0.5
+
+
 def test_student_t_cdf_table_beyond_its_reach_stays_a_probability() -> None:
     probability = StudentTCdf(2.5)(np.array([-np.inf, -1e9, 1e9, np.inf]))
     np.testing.assert_allclose(probability, [0, 0, 1, 1], atol=1e-12)

@@ -41,7 +41,7 @@ def test_process_alive_holds_the_lock_alone(start: Start, tmp_path: Path) -> Non
     assert process.end() is None
     assert is_locked(tmp_path / "lock")
     process.stop()
-    assert not is_locked(tmp_path / "lock")
+    eventually(lambda: not is_locked(tmp_path / "lock"))
 
 
 def test_process_killed_frees_the_lock_while_the_owner_has_not_noticed(start: Start, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from models.activation import Epoch, Slot, Timeline
 from models.candle_table import CandleTable, build_table
 from models.engine import Engine
-from models.errors import InvalidBundle
+from models.errors import CandlewickError
 from models.events import Signal, decode_signal
 from models.serving import make_ready
 from streaming.live import Source
@@ -88,6 +88,6 @@ def test_predict_files_writes_every_signal_and_counts_every_candle(tmp_path: Pat
 
 def test_predict_files_of_a_broken_bundle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bundle").write_bytes(BLOB[:-1])
-    with pytest.raises(InvalidBundle):
+    with pytest.raises(CandlewickError, match="is no bundle that can be used"):
         predict_files(tmp_path / "bundle", Source([tmp_path]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
