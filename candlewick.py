@@ -49,7 +49,11 @@ def network_options(command: Any) -> Any:
             click.option("--hidden", type=click.IntRange(1, 512), default=32, show_default=True),
             click.option("--layers", type=click.IntRange(1, 4), default=1, show_default=True),
             click.option(
-                "--members", type=click.IntRange(1, 8), default=1, show_default=True, help="Networks averaged in one."
+                "--members",
+                type=click.IntRange(1, 8),
+                default=2,
+                show_default=True,
+                help="Networks pooled in one bundle.",
             ),
             click.option(
                 "--lookback", type=click.IntRange(1, 256), default=64, show_default=True, help="Candles of context."

@@ -150,6 +150,7 @@ def _bundle(task: tuple[Period, int, Study]) -> Path:
         seed=seed,
         fractions=Fractions(0.70, 0.15, 0.15),
         validate="newest",
+        members=1,
         report="brief",
     )
     return train(options)

@@ -196,7 +196,7 @@ async def _trained(tour: Tour) -> Path:
     until_ms = tour.begin_ms + TRAINED_DAYS * DAY_MS
     options = ["--candles", str(SAMPLE), "--until", str(until_ms), "--epochs", str(EPOCHS)]
     # A week is short: most of it trains. What proves is the gate, on what comes later.
-    options += ["--split", "0.7,0.15,0.15", "--validate", "newest", "--report", "brief"]
+    options += ["--members", "1", "--split", "0.7,0.15,0.15", "--validate", "newest", "--report", "brief"]
     try:
         return await train(options, tour.folder / "bundles" / "first", report)
     finally:

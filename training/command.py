@@ -45,7 +45,7 @@ class TrainOptions:
     network: str = "lstm"
     hidden: int = 32
     layers: int = 1
-    members: int = 1  # networks from seeds one apart, averaged in one bundle
+    members: int = 2  # networks from seeds one apart, pooled in one bundle
     lookback: int = 64  # bars
     horizon: int = 3  # bars
     epochs: int = 30  # at most

@@ -27,7 +27,9 @@ def candles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(candles: Path, out: Path, **options: Any) -> TrainOptions:
-    quick = TrainOptions(candles=[candles], out=out, hidden=8, lookback=16, epochs=2, validate="newest", report="brief")
+    quick = TrainOptions(
+        candles=[candles], out=out, hidden=8, lookback=16, epochs=2, members=1, validate="newest", report="brief"
+    )
     return replace(quick, **options)
 
 
@@ -97,7 +99,7 @@ def test_train_of_one_seed_gives_the_same_bytes_in_two_processes(candles: Path, 
 
 def test_train_command_line_prints_lines_of_json_and_last_the_bundle(candles: Path, tmp_path: Path) -> None:
     options = ["--candles", candles, "--out", tmp_path, "--hidden", "8", "--lookback", "16", "--epochs", "2", "--json"]
-    options += ["--report", "brief"]
+    options += ["--report", "brief", "--members", "1"]
     command = [sys.executable, "-m", "candlewick", "train", *map(str, options), "--symbols", "AAAUSDT,BBBUSDT"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
