@@ -171,7 +171,7 @@ def test_train_on_a_disk_that_takes_no_more_leaves_the_old_bundle_whole(tmp_path
     old = save(BLOB, out)
     (out / "report.json").write_text('{"of": "the old one"}\n')
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    options = ["--hidden", "16", "--lookback", "16", "--epochs", "1", "--report", "brief"]
+    options = ["--hidden", "16", "--members", "1", "--lookback", "16", "--epochs", "1", "--report", "brief"]
     done = subprocess.run(
         [sys.executable, "-c", "import sys, candlewick; candlewick.main()",
          "train", "--candles", candles, "--out", out, *options],

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 TRAIN_BARS, STEP_BARS, JUDGE_BARS = 1_900, 260, 90
 TINY: dict[str, Any] = {
     "train_bars": TRAIN_BARS, "step_bars": STEP_BARS, "gate": True, "judge_bars": JUDGE_BARS,
-    "hidden": 4, "lookback": 8, "epochs": 1, "jobs": 1,
+    "hidden": 4, "members": 1, "lookback": 8, "epochs": 1, "jobs": 1,
 }  # fmt: skip
 RUN = (
     "import json, sys, pathlib; from training.walk_forward_command import run_walk_forward; "
