@@ -39,6 +39,7 @@ from training.assemble import assemble
 from training.bootstrap import Blocks, Figure
 from training.dataset import Dataset
 from training.evaluate import block_bars, evaluate, forecast_rows
+from training.figures import in_brackets
 from training.look_ahead import look_ahead
 from training.rolled import LEAST_ROLL_BARS, LEAST_SD, mark_labels, roll_labels, thin
 from training.split import Split
@@ -195,7 +196,7 @@ def shows_skill(ratio: Figure, least: float) -> bool:
 def put_in_words(checks: Mapping[str, bool], ratios: Sequence[Figure], sure: bool, short: Mapping[str, int]) -> str:
     """The findings as a sentence, or several."""
     leaks = [LEAKS[name] for name, holds in checks.items() if not holds]
-    figures = "range {}, return {}, wave {}, step {}".format(*map(_figure, ratios))
+    figures = "range {}, return {}, wave {}, step {}".format(*map(in_brackets, ratios))
     text = f"Labels rolled by {LEAST_ROLL_BARS:,} bars or more show no skill, and no row knows its future ({figures})."
     if leaks:
         text = f"Leakage: {'; '.join(leaks)} ({figures})."
@@ -205,11 +206,3 @@ def put_in_words(checks: Mapping[str, bool], ratios: Sequence[Figure], sure: boo
         named = ", ".join(list(short)[:MOST_NAMED]) + (" and others" if len(short) > MOST_NAMED else "")
         text += f" Too short for that roll: {named}, rolled by {min(short.values()):,} bars or more."
     return text
-
-
-def _figure(figure: Figure) -> str:
-    if figure["value"] is None:
-        return "unknown"
-    if figure["high"] is None:
-        return f"{figure['value']:.3f}"
-    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"

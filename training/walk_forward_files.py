@@ -41,6 +41,7 @@ ONLY_TELLS = (
     "report_html",
     "walk_forward",
     "walk_forward_command",
+    "walk_forward_words",
 )
 """Modules of `training` that put results in words, tables and pictures: a change there spoils nothing that was kept."""
 

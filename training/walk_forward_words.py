@@ -6,10 +6,9 @@ Enters: the result as plain values. Leaves: text and SVG. Does not know: how any
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from training.bootstrap import Figure
+from training.figures import in_brackets
 
 FILE_NAME = "walk-forward.json"
 
@@ -25,7 +24,7 @@ def in_words(result: dict[str, Any]) -> str:
     for row, name in lines:
         figures = [row["range"][policy]["vs_once"] for policy in policies]
         figures += [row["range"][policy]["vs_har"] for policy in result["policies"]]
-        text.append("".join(f"{word:>24}" for word in [name, *map(_figure, figures)]))
+        text.append("".join(f"{word:>24}" for word in [name, *(in_brackets(figure, 4) for figure in figures)]))
     text += [verdict["sentence"] for verdict in result["gate"]]
     text.append(f"{result['seconds']:.0f} s, {result['peak_memory_mb']:.0f} MB; every figure is in {FILE_NAME}")
     return "\n".join(text)
@@ -52,11 +51,3 @@ def pictures(result: dict[str, Any]) -> dict[str, str]:
 
 def _date(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def _figure(figure: Figure) -> str:
-    if figure["value"] is None:
-        return "unknown"
-    if figure["low"] is None:
-        return f"{figure['value']:.4f}"
-    return f"{figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}]"

@@ -63,16 +63,6 @@ def test_lstm_at_the_end_of_a_sequence_equals_the_window(layers: int) -> None:
         assert torch.allclose(sequence[:, -1], network(x), atol=1e-6)
 
 
-def test_lstm_sequence_never_sees_ahead() -> None:
-    network, x = made(), windows(3, 20)
-    changed = x.clone()
-    changed[:, 12:] += 5.0
-    with torch.inference_mode():
-        before, after = network.forward_sequence(x), network.forward_sequence(changed)
-    assert torch.allclose(before[:, :12], after[:, :12], atol=1e-6)
-    assert not torch.allclose(before[:, 12:], after[:, 12:], atol=1e-2)
-
-
 def test_lstm_beyond_the_limit_of_a_feature_changes_no_more() -> None:
     network, x = made(), windows(3, 10)
     limit, beyond = x.clone(), x.clone()
