@@ -27,7 +27,7 @@ from streaming.commits import Commits
 from streaming.resuming import take_up
 from streaming.rewind import Resume
 from streaming.settings import Settings
-from streaming.taking import take
+from streaming.taking import standing, take
 from streaming.watchdog import Stalled, Watchdog
 
 logger = logging.getLogger(__name__)
@@ -222,7 +222,8 @@ class BatchSource(Service):
     async def _watch(self) -> None:
         while not self.should_stop:
             await self.sleep(self._watchdog.interval_s)
-            positions = {TopicPartition(self._topic, partition): at for partition, at in self._positions.items()}
+            done = {TopicPartition(self._topic, partition): at for partition, at in self._positions.items()}
+            positions = await standing(self._consumer, done, self._ready and not self._in_flight)
             metrics.lag.set(await self._watchdog.look(positions))
 
 

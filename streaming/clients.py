@@ -23,6 +23,8 @@ from streaming.settings import Settings
 logger = logging.getLogger(__name__)
 
 BATCH_BYTES = 1 << 20
+COMMITTED = "read_committed"
+"""`ingest` writes each burst as one transaction: what a dead one left half-written is never seen."""
 CLOSE_TIMEOUT_S = 0.8
 """A producer with records that Kafka does not take would wait for ever to be rid of them."""
 
@@ -73,7 +75,9 @@ def new_producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
 
 def new_reader(settings: Settings, **options: Any) -> AIOKafkaConsumer:
     """A consumer without a group: it is told what to read, and commits nothing."""
-    return AIOKafkaConsumer(**connection(settings), group_id=None, enable_auto_commit=False, **options)
+    return AIOKafkaConsumer(
+        **connection(settings), group_id=None, enable_auto_commit=False, isolation_level=COMMITTED, **options
+    )
 
 
 def new_member(settings: Settings, group: str, session_timeout_s: float, **options: Any) -> AIOKafkaConsumer:
@@ -83,6 +87,7 @@ def new_member(settings: Settings, group: str, session_timeout_s: float, **optio
         group_id=group,
         auto_offset_reset="earliest",
         enable_auto_commit=False,
+        isolation_level=COMMITTED,
         session_timeout_ms=int(session_timeout_s * 1000),
         heartbeat_interval_ms=int(session_timeout_s * 250),
         **options,

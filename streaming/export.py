@@ -4,11 +4,14 @@ Enters: a timeframe and a span of closes. Leaves: a file of valid candles of rev
 Parquet if it is named so, sorted and whole or not there at all; else csv, written as the log is read.
 Does not know: what they are for.
 
+Beside a dataset the file has what either of the two has: of one time the higher revision, of equal ones the dataset's.
+
 A file has no column for the exchange. Where two exchanges have a symbol, the first by name gives it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Collection
@@ -20,15 +23,19 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from numpy.typing import NDArray
 
-from models.candle_rows import MAX_SYMBOL_CHARS
 from models.decode import Batch, Columns, decode_batch
 from models.errors import CandlewickError
-from models.series import Series, canonical_symbol, parse_key, timeframe_ms
+from models.places import Place
+from models.series import Series, parse_key, timeframe_ms
+from models.series_rows import NO_ROWS, united
 from models.series_table import SeriesTable
 from streaming.clients import new_reader, started
 from streaming.export_file import Sink, into_file
+from streaming.history.joined import dataset_rows, oldest_close_in
+from streaming.history.records import batch_of, by_series, can_be_named, columns_of
 from streaming.settings import Settings
-from streaming.tail import recent_closes
+from streaming.tail import oldest_close, recent_closes
+from streaming.taking import reached
 from streaming.topics import check_topics, topic_partitions
 
 BATCH_RECORDS = 20_000
@@ -54,6 +61,7 @@ class Wanted:
     timeframe: str
     since_ms: int
     until_ms: int
+    dataset: Place | None = None  # what it has of them beside the topic
 
 
 async def export(settings: Settings, wanted: Wanted, out: Path) -> Exported:
@@ -69,27 +77,33 @@ async def export(settings: Settings, wanted: Wanted, out: Path) -> Exported:
     done = Exported(str(out), series=sorted(one.key.decode() for one in series))
     try:
         with into_file(out) as sink:
-            await _write(settings, wanted, series, sink, done)
+            write = _write if wanted.dataset is None else _write_joined
+            await write(settings, wanted, series, sink, done)
     except OSError as error:
         raise CandlewickError(f"{out} cannot be written ({error.strerror}); free some space") from error
     return done
+
+
+async def oldest_known(settings: Settings, timeframe_ms: int, dataset: Place | None) -> int | None:
+    """The oldest close (UTC ms) of a timeframe in the log, or of its live series in a dataset; None: there is none.
+
+    Raises:
+        CandlewickError: the dataset cannot be read.
+    """
+    oldest = [await oldest_close(settings, timeframe_ms)]
+    if dataset is not None:
+        series = chosen(await recent_closes(settings, timeframe_ms))
+        oldest.append(await asyncio.to_thread(oldest_close_in, dataset, series))
+    return min((close for close in oldest if close is not None), default=None)
 
 
 def chosen(keys: Collection[bytes]) -> set[Series]:
     """The series a file can hold: one for each symbol that it can name."""
     by_symbol: dict[str, Series] = {}
     for series in sorted(map(parse_key, keys)):
-        if _can_be_named(series.symbol):
+        if can_be_named(series.symbol):
             by_symbol.setdefault(series.symbol, series)
     return set(by_symbol.values())
-
-
-def _can_be_named(symbol: str) -> bool:
-    plain = symbol.isascii() and symbol.isprintable() and not set(symbol) & set(', "')
-    try:
-        return plain and len(symbol) <= MAX_SYMBOL_CHARS and canonical_symbol(symbol) == symbol
-    except ValueError:
-        return False
 
 
 async def _write(settings: Settings, wanted: Wanted, series: Collection[Series], sink: Sink, done: Exported) -> None:
@@ -108,6 +122,25 @@ async def _write(settings: Settings, wanted: Wanted, series: Collection[Series],
         fresh = fresh.take(_newer(fresh, newest))
         sink(fresh, table.series)
         _count(fresh, done)
+
+
+async def _write_joined(
+    settings: Settings, wanted: Wanted, series: Collection[Series], sink: Sink, done: Exported
+) -> None:
+    """What dataset and topic have of the span, series by series; some 60 bytes of memory a candle of the topic."""
+    assert wanted.dataset is not None  # noqa: S101 - the caller looked
+    table, found = SeriesTable(), list[Columns]()
+    async for batch in _batches(settings, wanted):
+        columns, _ = decode_batch(table, batch)
+        mine = np.array([one in series for one in table.series] or [False], np.bool_)
+        in_span = (columns.close_time_ms >= wanted.since_ms) & (columns.close_time_ms <= wanted.until_ms)
+        found.append(columns.take(mine[columns.row] & ~columns.absent & in_span))
+    topic = by_series(found, table)
+    for one in sorted(series):
+        held = await asyncio.to_thread(dataset_rows, wanted.dataset, one, wanted.since_ms, wanted.until_ms)
+        columns = columns_of(united([held, topic.get(one, NO_ROWS)]), one)
+        sink(columns, [one])
+        _count(columns, done)
 
 
 def _newer(columns: Columns, newest: dict[int, int]) -> NDArray[np.bool_]:
@@ -139,10 +172,10 @@ async def _batches(settings: Settings, wanted: Wanted) -> AsyncIterator[Batch]:
             reader.seek(tp, first)
         while left:
             for tp, records in (await reader.getmany(*left, timeout_ms=200, max_records=BATCH_RECORDS)).items():
-                yield _batch(tp.partition, records)
-                if records[-1].offset + 1 >= left[tp][1]:
-                    del left[tp]
-                    reader.pause(tp)
+                yield batch_of(tp.partition, records)
+            for tp in await reached(reader, {tp: end for tp, (_, end) in left.items()}):
+                del left[tp]
+                reader.pause(tp)
 
 
 async def _spans(
@@ -159,16 +192,6 @@ async def _spans(
 
 def _offset(found: Any, end: int) -> int:
     return end if found is None else min(int(found.offset), end)
-
-
-def _batch(partition: int, records: list[Any]) -> Batch:
-    return Batch(
-        [record.key for record in records],
-        [record.value for record in records],
-        [partition] * len(records),
-        np.array([record.offset for record in records], np.int64),
-        np.ones(len(records), np.bool_),
-    )
 
 
 def say(done: Exported, as_json: bool) -> None:

@@ -31,7 +31,7 @@ from streaming.frontier import Frontier, frontiers
 from streaming.resuming import batch_of, take_up
 from streaming.rewind import Resume, encode_rewind
 from streaming.settings import Settings
-from streaming.taking import Taken, take
+from streaming.taking import Taken, standing, take
 from streaming.watchdog import Stalled, Watchdog
 
 logger = logging.getLogger(__name__)
@@ -261,5 +261,7 @@ class PairSource(Service):
     async def _watch(self) -> None:
         while not self.should_stop:
             await self.sleep(self._watchdog.interval_s)
-            lag = await self._watchdog.look({tp: at for tp, at in self._positions.items() if not self._is_held(tp)})
+            done = {tp: at for tp, at in self._positions.items() if not self._is_held(tp)}
+            positions = await standing(self._consumer, done, self._ready and not self._step.locked())
+            lag = await self._watchdog.look(positions)
             metrics.monitor_lag.set(lag)

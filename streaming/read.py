@@ -22,6 +22,7 @@ from models.spec import Spec, canonical_json
 from streaming.clients import new_reader, started
 from streaming.models_topic import read_models
 from streaming.settings import Settings
+from streaming.taking import reached
 from streaming.topics import require_topics, topic_partitions
 
 
@@ -47,12 +48,12 @@ async def _batches(
     reader.assign(tps)
     for tp in tps:
         reader.seek(tp, max(begins[tp], ends[tp] - last) if last else begins[tp])
-    left = {tp for tp in tps if ends[tp] > begins[tp]}
+    left = {tp: ends[tp] for tp in tps if ends[tp] > begins[tp]}
     while follow or left:
         for tp, records in (await reader.getmany(timeout_ms=200)).items():
             yield records if follow else [record for record in records if record.offset < ends[tp]]
-            if records[-1].offset + 1 >= ends[tp]:
-                left.discard(tp)
+        for tp in await reached(reader, left):
+            del left[tp]
 
 
 async def print_signals(settings: Settings, follow: bool, symbol: str | None, last: int, as_json: bool) -> None:

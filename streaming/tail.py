@@ -18,6 +18,7 @@ from models.events import Candle, Origin, decode_candle
 from models.series import Series, parse_key
 from streaming.clients import new_reader, started
 from streaming.settings import Settings
+from streaming.taking import reached
 from streaming.topics import require_topics, topic_partitions
 
 FIRST_LOOK = 2_000
@@ -39,12 +40,45 @@ class _Seen:
     newest: dict[bytes, Tail] = field(default_factory=dict)  # by key
     oldest: dict[bytes, int] = field(default_factory=dict)  # likewise
     oldest_ms: dict[TopicPartition, int] = field(default_factory=dict)  # close of the partition's oldest candle seen
+    remember: int = 0  # so many candles a series are kept, the newest by time
+    recent: dict[bytes, dict[int, Candle]] = field(default_factory=dict)  # key to close to the highest revision
 
     def add(self, tp: TopicPartition, key: bytes, candle: Candle) -> None:
+        if self.remember:
+            self._keep(self.recent.setdefault(key, {}), candle)
         tail = Tail(candle.close_time_ms, candle.origin)
         self.newest[key] = max(self.newest.get(key, tail), tail)
         self.oldest[key] = min(self.oldest.get(key, tail.close_time_ms), tail.close_time_ms)
         self.oldest_ms[tp] = min(self.oldest_ms.get(tp, tail.close_time_ms), tail.close_time_ms)
+
+    def _keep(self, recent: dict[int, Candle], candle: Candle) -> None:
+        known = recent.get(candle.close_time_ms)
+        if known is None or known.revision <= candle.revision:
+            recent[candle.close_time_ms] = candle
+        if len(recent) > 2 * self.remember:
+            for close in sorted(recent)[: -self.remember]:
+                del recent[close]
+
+
+async def newest_candles(
+    settings: Settings, keys: Collection[bytes], most: int, since_ms: int
+) -> dict[bytes, list[Candle]]:
+    """Key to its newest candles by time, about so many of them, for those of the keys that the log holds.
+
+    Looks back no further than needed: until every series was found with all of them, or the log shows nothing newer
+    than `since_ms` (close, UTC ms).
+
+    Raises:
+        TimeoutError: the log could not be read in two minutes.
+    """
+    async with asyncio.timeout(TIMEOUT_S), aclosing(_looks(settings, most)) as looks:
+        async for seen in looks:
+            if all(len(seen.recent.get(key, ())) >= most for key in keys):
+                break
+            if all(oldest < since_ms for oldest in seen.oldest_ms.values()):
+                break
+    found = {key: seen.recent[key] for key in keys if key in seen.recent}
+    return {key: [recent[close] for close in sorted(recent)][-most:] for key, recent in found.items()}
 
 
 async def newest_closes(settings: Settings, keys: Collection[bytes]) -> dict[bytes, Tail]:
@@ -106,10 +140,10 @@ async def oldest_close(settings: Settings, timeframe_ms: int) -> int | None:
             lower, look = upper, look * 2
 
 
-async def _looks(settings: Settings) -> AsyncGenerator[_Seen, None]:
+async def _looks(settings: Settings, remember: int = 0) -> AsyncGenerator[_Seen, None]:
     """Look back farther and farther; at least once, and for the last time when the log begins there."""
     await require_topics(settings, "candles")
-    seen, tps = _Seen(), topic_partitions(settings, "candles")
+    seen, tps = _Seen(remember=remember), topic_partitions(settings, "candles")
     async with started(new_reader(settings)) as reader:
         upper, begins = await reader.end_offsets(tps), await reader.beginning_offsets(tps)
         ends, look = dict(upper), FIRST_LOOK
@@ -136,9 +170,9 @@ async def _read(reader: AIOKafkaConsumer, spans: dict[TopicPartition, tuple[int,
                 candle = _candle(record.key, record.value)
                 if candle and record.offset < spans[tp][1]:
                     seen.add(tp, record.key, candle)
-            if records[-1].offset + 1 >= left[tp]:
-                del left[tp]
-                reader.pause(tp)
+        for tp in await reached(reader, left):
+            del left[tp]
+            reader.pause(tp)
 
 
 def _candle(key: bytes | None, value: bytes | None) -> Candle | None:

@@ -10,7 +10,7 @@ This reaches into aiokafka, which the project holds to one minor version.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -32,6 +32,22 @@ async def take(
     no more of them is fetched than lies here already.
     """
     return _fetched(consumer, about, of) or await consumer.getmany(*(of or ()), timeout_ms=wait_ms, max_records=about)
+
+
+async def reached(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> list[TopicPartition]:
+    """Those of the assigned partitions that were read to these ends.
+
+    The position says so, never the last record: the end of a transaction takes an offset too, and is no record.
+    """
+    return [tp for tp, end in ends.items() if await consumer.position(tp) >= end]
+
+
+async def standing(
+    consumer: AIOKafkaConsumer, done: Mapping[TopicPartition, int], idle: bool
+) -> dict[TopicPartition, int]:
+    """Where partitions stand: after the last record that is done, or, while all that was taken is done, where the
+    consumer reads on, which may be past the end of a transaction."""
+    return {tp: max(at, await consumer.position(tp)) if idle else at for tp, at in done.items()}
 
 
 def _fetched(consumer: AIOKafkaConsumer, about: int, of: Collection[TopicPartition] | None) -> Taken:
