@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.series import canonical_symbol
+from models.places import Place
+from models.series import MONDAY_MS, WEEK_MS, canonical_symbol
 
 PRICES = ("open", "high", "low", "close")
 VALUES = (*PRICES, "volume")
 COLUMNS = ("timestamp_ms", "symbol", *VALUES)
 """Of a candle file."""
 MAX_SYMBOL_CHARS = 31
-WEEK_MS = 604_800_000
-MONDAY_MS = 345_600_000
-"""1970-01-05, the first Monday: weekly bars open on Mondays, while the epoch began on a Thursday."""
 FAR_MS = 7_258_118_400_000
 """The year 2200: what lies beyond is in microseconds, as newer archives of exchanges are."""
 MAX_REASONS = 1_000
@@ -39,7 +36,7 @@ GRID = "the timestamp is not on the grid of the timeframe"
 class FileRows:
     """The N rows of one file, and what speaks against some of them."""
 
-    file: Path
+    file: Place
     time_ms: NDArray[np.int64]  # (N,) open times, UTC
     ohlcv: NDArray[np.float64]  # (5, N)
     symbol_of: NDArray[np.int32]  # (N,) into `symbols`
@@ -47,6 +44,8 @@ class FileRows:
     line: NDArray[np.int64]  # (N,) counted from 1, a header included
     unit: str = "line"  # what `line` counts
     timeframe: str | None = None  # the file, or the folder it lies in, names it
+    revision: NDArray[np.int32] | None = None  # (N,) of the same time in several files the highest stands; None: all 0
+    passed_over: int = 0  # rows of other exchanges or timeframes, which were not asked for
     verdict: NDArray[np.int16] = field(init=False)  # (N,) 0: nothing speaks against it; else one of `reasons`
     reasons: list[str] = field(init=False, default_factory=lambda: [""])
 

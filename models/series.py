@@ -13,6 +13,9 @@ from models.errors import InvalidMessage
 QUOTES = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "DAI", "USD", "EUR", "GBP", "TRY", "BTC", "ETH", "BNB")
 """Quote assets by which a glued name is cut, longest match first within the order given."""
 
+WEEK_MS = 604_800_000
+MONDAY_MS = 345_600_000
+"""1970-01-05, the first Monday: weekly bars open on Mondays, while the epoch began on a Thursday."""
 _UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _TIMEFRAME = re.compile(r"([1-9][0-9]{0,3})([smhdw])")
 
@@ -33,6 +36,12 @@ class Series(NamedTuple):
     def timeframe_ms(self) -> int:
         """Length of one bar in milliseconds."""
         return timeframe_ms(self.timeframe)
+
+    def open_of(self, time_ms: int) -> int:
+        """Open time of the bar that a time (UTC ms) lies in; weeks begin on Mondays."""
+        length_ms = self.timeframe_ms
+        first_ms = MONDAY_MS if length_ms % WEEK_MS == 0 else 0
+        return time_ms - (time_ms - first_ms) % length_ms
 
 
 def parse_key(key: bytes | None) -> Series:
