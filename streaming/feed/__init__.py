@@ -1,0 +1,1 @@
+"""What an exchange says, taken in: its sockets and its REST answers, by ccxt. Knows neither Kafka nor the topic."""
