@@ -156,7 +156,7 @@ def init(as_json: bool) -> None:
 @click.argument("roles", nargs=-1, required=True, metavar="ROLE...")
 @click.option("--with-parent", is_flag=True, hidden=True, help="End when stdin ends.")
 def run(roles: tuple[str, ...], with_parent: bool) -> None:
-    """Run roles in this process (predict, monitor, train); says {"ready": [...]} once all serve."""
+    """Run roles in this process (ingest, predict, monitor, train); says {"ready": [...]} once all serve."""
     from streaming.app import run_roles
 
     run_roles(_settings(), roles, with_parent)
@@ -165,11 +165,27 @@ def run(roles: tuple[str, ...], with_parent: bool) -> None:
 @main.command()
 @click.option("--replay", "paths", type=PATHS, multiple=True, help="Candle file or folder to replay; may be repeated.")
 @click.option("--speed", default="max", help="Times faster than the candles' own time, or max.")
-def up(paths: tuple[Path, ...], speed: str) -> None:
-    """Broker, topics and every role, supervised; with --replay, candles as well."""
+@click.option(
+    "--exchange", help="Live candles of an exchange as ccxt calls it, e.g. binance, binanceusdm; or the simulator."
+)
+@click.option("--symbols", default="", help="With --exchange: BTC/USDT,ETH/USDT.")
+@click.option("--top", type=click.IntRange(1, 5_000), help="With --exchange: so many symbols by volume, instead.")
+@click.option("--quote", help="Of those; default USDT.")
+@click.option("--timeframe", help="With --exchange: 1m, or several as 1m,1h; default 1m.")
+def up(
+    paths: tuple[Path, ...], speed: str, exchange: str | None, symbols: str, top: int | None, quote: str | None,
+    timeframe: str | None,
+) -> None:  # fmt: skip
+    """Broker, topics and every role, supervised; with --replay or --exchange, candles as well."""
+    from streaming.exchanging import Live
     from streaming.live import run_up
 
-    _run(run_up(_settings(), paths, _speed(speed)))
+    if exchange and paths:
+        raise click.UsageError("candles come from --replay or from --exchange, not from both")
+    if not exchange and (symbols or top or quote or timeframe):
+        raise click.UsageError("--symbols, --top, --quote and --timeframe belong to --exchange")
+    live = Live(exchange, symbols, top, quote, timeframe) if exchange else None
+    _run(run_up(_settings(), paths, _speed(speed), live))
 
 
 @main.command()

@@ -13,14 +13,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import faust
 from faust.app.base import BootStrategy
 
 from models.errors import CandlewickError
-from streaming import metrics
+from streaming import health
 from streaming.batches import IN_FLIGHT
 from streaming.channel import BatchChannel
 from streaming.clients import bootstrap_servers
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 HANG_S = 60.0
 """An event loop that does not turn for so long never will."""
+TROUBLE_S = 1.0
 END_S = 11.0
 """SIGTERM drains within 10 s; so soon after it the process is gone, one way or the other."""
 
@@ -99,7 +100,18 @@ def monitor_app(settings: Settings) -> tuple[faust.App, Monitor]:
     return app, role
 
 
+def ingest_app(settings: Settings) -> tuple[faust.App, Any]:
+    """An exchange's bars to candles."""
+    from streaming.ingest import Ingest  # lazy: the other roles have no use for ccxt
+
+    app = new_app(settings, "ingest")
+    role = Ingest(settings)
+    app.service(role)
+    return app, role
+
+
 ROLES: dict[str, Callable[[Settings], tuple[faust.App, Any]]] = {
+    "ingest": ingest_app,
     "predict": predict_app,
     "monitor": monitor_app,
     "train": train_app,
@@ -116,13 +128,15 @@ def run_roles(settings: Settings, roles: Sequence[str], with_parent: bool = Fals
     unknown = sorted(set(roles) - set(ROLES))
     if unknown:
         raise CandlewickError(f"no role is called {', '.join(unknown)}; the roles are: {', '.join(ROLES)}")
-    metrics.serve(settings.metrics_port)
     made = [ROLES[role](settings) for role in roles]
+    ailments = {name: _ailment(role) for name, (_, role) in zip(roles, made, strict=True)}
+    health.serve(settings.metrics_port, ailments)
     (first, _), *others = made
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = Roles(first, *(app for app, _ in others), override_logging=False, redirect_stdouts=False, loop=loop)
     worker.add_future(_say_ready(list(roles), [role.ready for _, role in made]))
+    worker.add_future(_say_troubles(ailments))
     if with_parent:
         _end_with_stdin(loop)
     worker.execute()
@@ -186,6 +200,29 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
     loop.close()
     for again in (signal.SIGTERM, signal.SIGINT):  # it is ending already
         signal.signal(again, signal.SIG_IGN)
+
+
+def _ailment(role: Any) -> health.Ailment:
+    """What a role says is wrong with it; one that says nothing is well once it is ready."""
+    if hasattr(role, "ailment"):
+        return role.ailment  # type: ignore[no-any-return]
+    return lambda: None if role.ready.is_set() else "starting"
+
+
+async def _say_troubles(ailments: Mapping[str, health.Ailment]) -> None:
+    """Says `{"trouble": {...}}` whenever what is wrong changes by more than figures; empty: all is well again."""
+    said: dict[str, str] = {}
+    while True:
+        await asyncio.sleep(TROUBLE_S)
+        troubles = {role: why for role, ailment in ailments.items() if (why := ailment()) and why != "starting"}
+        if {role: _without_figures(why) for role, why in troubles.items()} != said:
+            said = {role: _without_figures(why) for role, why in troubles.items()}
+            sys.stdout.write(json.dumps({"trouble": troubles}) + "\n")
+            sys.stdout.flush()
+
+
+def _without_figures(text: str) -> str:
+    return "".join(letter for letter in text if not letter.isdigit())
 
 
 async def _say_ready(roles: list[str], ready: list[asyncio.Event]) -> None:

@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from typing import Any
 from models.candle_files import read_candles
 from models.candle_table import CandleTable
 from streaming.clients import bootstrap_servers, new_admin, started
+from streaming.exchanging import Live, check_live, exchanging
 from streaming.job_feed import Jobs, Pooled, following
 from streaming.replay import replay
 from streaming.replay_clock import ReplayClock
 from streaming.settings import Settings
-from streaming.up import up
+from streaming.up import ROLES, up
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +61,15 @@ async def run_replay(settings: Settings, source: Source, speed: float | None) ->
     return asdict(progress) | {"rejected_rows": len(table.rejected)}
 
 
-async def run_up(settings: Settings, paths: Sequence[Path], speed: float | None) -> None:
-    """Keep everything running until cancelled; a replay is its clock."""
+async def run_up(settings: Settings, paths: Sequence[Path], speed: float | None, live: Live | None = None) -> None:
+    """Keep everything running until cancelled; a replay is its clock, an exchange brings its own."""
     table = load(Source(paths)) if paths else None
-    async with up(settings) as system:
+    if live is not None:
+        check_live(live, settings)
+    async with AsyncExitStack() as stack:
+        if live is not None:
+            settings = await stack.enter_async_context(exchanging(settings, live))
+        system = await stack.enter_async_context(up(settings, (*ROLES, "ingest") if live else ROLES))
         await system.ready()
         servers = system.settings.kafka.bootstrap_servers
         _say({"bootstrap": servers, "ready": [child.name for child in system.children]})

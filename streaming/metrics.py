@@ -1,13 +1,36 @@
 """Every metric of the system, with its meaning. Names are what dashboards and alerts use.
 
-Enters: counts. Leaves: Prometheus series on 127.0.0.1 when a port is set. Does not know: who counts.
+Enters: counts. Leaves: Prometheus series, served by `streaming.health`. Does not know: who counts.
 """
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram
 
-from models.errors import CandlewickError
+# --- ingest
+frames = Counter("candlewick_frames_total", "Frames of candles heard from the exchange, unfinished bars included")
+bad_frames = Counter("candlewick_bad_frames_total", "Frames that could not be read, or said the impossible")
+candles_published = Counter("candlewick_candles_published_total", "Candles acknowledged by Kafka", ["origin"])
+absent_declared = Counter("candlewick_absent_declared_total", "Slots for which the exchange twice had no candle")
+revisions = Counter("candlewick_revisions_total", "Corrections of candles that were published before")
+ingest_events = Counter("candlewick_ingest_events_total", "What sequencers met: duplicates, early bars ...", ["event"])
+silent_series = Counter("candlewick_silent_series_total", "Series of which REST knew bars that the live feed kept back")
+series_watched = Gauge("candlewick_series_watched", "Series that this process writes")
+series_behind = Gauge("candlewick_series_behind", "Of those, how many lack a bar that closed two timeframes ago")
+symbol_changes = Counter("candlewick_symbol_changes_total", "Symbols by what became of them", ["change"])
+feed_alive = Gauge("candlewick_feed_alive", "1 while frames come, or REST agrees that there is nothing to tell")
+frame_age = Gauge("candlewick_frame_age_seconds", "Since the last frame from anywhere")
+sockets_alive = Gauge("candlewick_sockets_alive", "Websockets that are connected and subscribed")
+sockets_replaced = Counter("candlewick_sockets_replaced_total", "Websockets opened anew, by why", ["why"])
+refused_series = Counter("candlewick_refused_series_total", "Series that the exchange would not send")
+repairs_failed = Counter("candlewick_repairs_failed_total", "Questions about missing bars that REST did not answer")
+restarted_series = Counter("candlewick_restarted_series_total", "Series begun anew after bars that cannot be had")
+close_to_topic = Histogram(
+    "candlewick_close_to_topic_seconds", "From a live candle's close, by the exchange, to Kafka's word", buckets=(
+        0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 2.5, 5, 10, 30, 60, 120,
+    ),
+)  # fmt: skip
+ledger_failures = Counter("candlewick_ledger_failures_total", "Bursts that Kafka did not acknowledge in time")
 
 # --- predict
 candles = Counter("candlewick_candles_total", "Valid candles of revision 0, absent and repeated ones included")
@@ -45,15 +68,3 @@ jobs_ended = Counter("candlewick_jobs_ended_total", "Jobs by how they ended here
 jobs_skipped = Counter("candlewick_jobs_skipped_total", "Records of retrain-jobs that are no jobs")
 job_failures = Counter("candlewick_job_failures_total", "Attempts at a job that failed")
 job_running = Gauge("candlewick_job_running", "1 while this process is at a job")
-
-
-def serve(port: int) -> None:
-    """Offer the metrics on 127.0.0.1; port 0 leaves them off."""
-    if not port:
-        return
-    try:
-        start_http_server(port, addr="127.0.0.1")
-    except OSError as error:
-        raise CandlewickError(
-            f"metrics cannot be served on 127.0.0.1:{port} ({error.strerror}); choose another CANDLEWICK_METRICS_PORT"
-        ) from error

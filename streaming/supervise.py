@@ -116,8 +116,11 @@ class Child:
         while data := await process.stdout.read(LINE_BYTES):
             *lines, begun = (begun + data).split(b"\n")
             begun = begun[-LINE_BYTES:]
-            if any(map(_says_ready, lines)):
-                self.ready.set()
+            for line in lines:
+                if _says_ready(line):
+                    self.ready.set()
+                else:
+                    logger.warning("child=%s says %s", self.name, line[:500].decode(errors="replace"))
 
     async def stop(self) -> None:
         """Ask it to end, wait, then make it."""

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 POLL_S = 0.2
 ROLES = ("predict", "monitor", "train")
-"""Every role that exists, a process each; metrics are served on `metrics_port`, the next one, and the one after."""
+"""Every role that works on candles, a process each; metrics are on `metrics_port`, the next one, and so on."""
 
 
 @dataclass

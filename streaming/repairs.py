@@ -1,0 +1,111 @@
+"""Asks REST for what the feed did not tell: bars missed, and history before the first one.
+
+Enters: spans that sequencers find missing. Leaves: REST's rows in the sequencers. Does not know: sockets, Kafka.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from models.kline import Kline, Span
+from models.series import Series
+from streaming import metrics
+from streaming.feed.errors import ExchangeError, ExchangeUnavailable, UnknownSymbol
+from streaming.sequences import EXTRA_ROWS, Entry, Sequences
+
+logger = logging.getLogger(__name__)
+
+WORKERS = 8
+"""Requests on their way; the budget of weight holds them back as well."""
+NEWEST_ROWS = 5
+WITHIN_S = 10.0
+"""A request is tried again so long; then others have their turn."""
+
+
+class Asks(Protocol):
+    """The exchange's REST, as far as it is needed here."""
+
+    rows: int  # of one answer at the most
+    tells_all: bool  # history goes back to the listing: a bar that is lacking there does not exist
+
+    async def klines(
+        self, symbol: str, timeframe: str, first_ms: int | None = None, *, limit: int, within_s: float
+    ) -> list[Kline]:
+        """Rows from an open time (UTC ms) on, in order; without one, the newest; asked again within a time."""
+
+
+class Repairs:
+    """Of one process. `look` starts what is due; at most `WORKERS` requests are on their way."""
+
+    def __init__(
+        self, rest: Asks, sequences: Sequences, now_ms: Callable[[], int], gone: Callable[[Series], None]
+    ) -> None:
+        """Args: `gone` is told of a series that the exchange does not know any more."""
+        self._rest = rest
+        self._sequences = sequences
+        self._now_ms = now_ms
+        self._gone = gone
+        self._asking: set[asyncio.Task[None]] = set()
+        self._unreachable = False
+
+    def look(self) -> None:
+        """Ask for what is due now."""
+        free = WORKERS - len(self._asking)
+        for entry, span in self._sequences.due()[: max(free, 0)]:
+            entry.asking = True
+            entry.sequencer.asked_for(span, self._now_ms())
+            task = asyncio.create_task(self._ask(entry, span))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def stop(self) -> None:
+        """Drop what is on its way."""
+        for task in self._asking:
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+
+    async def _ask(self, entry: Entry, span: Span) -> None:
+        series = entry.series
+        try:
+            await self._read(entry, span)
+            self._well()
+        except UnknownSymbol as error:
+            logger.warning("exchange does not know series=%s error=%s", series.key.decode(), error)
+            self._gone(series)
+        except (ExchangeUnavailable, ExchangeError) as error:
+            self._failed(series, error)
+        except Exception as error:
+            logger.exception("repair failed series=%s", series.key.decode())
+            self._failed(series, error)
+        finally:
+            entry.asking = False
+
+    async def _read(self, entry: Entry, span: Span) -> None:
+        series = entry.series
+        bars = (span.last_ms - span.first_ms) // series.timeframe_ms + 1
+        asked_at_ms = self._now_ms()
+        limit = min(self._rest.rows, bars + EXTRA_ROWS)
+        rows = await self._rest.klines(series.symbol, series.timeframe, span.first_ms, limit=limit, within_s=WITHIN_S)
+        age_bars = (asked_at_ms - span.last_ms) // series.timeframe_ms
+        if not rows and age_bars > 2 * NEWEST_ROWS:
+            # Some exchanges answer for a stretch of time and not for so many rows: is there anything later?
+            rows = await self._rest.klines(series.symbol, series.timeframe, limit=NEWEST_ROWS, within_s=WITHIN_S)
+        if not self._rest.tells_all and rows and rows[0].open_time_ms > span.last_ms and age_bars > limit:
+            self._sequences.begin_anew(entry, rows[0].open_time_ms)
+            return
+        self._sequences.read(entry, rows, span, asked_at_ms)
+
+    def _well(self) -> None:
+        if self._unreachable:
+            self._unreachable = False
+            logger.info("REST answers again")
+
+    def _failed(self, series: Series, error: Exception) -> None:
+        """The sequencer asks again, later each time."""
+        if not self._unreachable:  # once, not for each of a thousand series
+            self._unreachable = True
+            logger.warning("REST does not answer, going on series=%s error=%s", series.key.decode(), error)
+        metrics.repairs_failed.inc()

@@ -1,0 +1,108 @@
+"""Which series this process writes, and what becomes of their symbols while it runs.
+
+Enters: what the exchange lists, again and again. Leaves: series that begin and series that end; log lines and counts
+for the rest. Does not know: how series are heard.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from models.errors import CandlewickError
+from models.series import Series
+from streaming import metrics
+from streaming.feed.symbols import Market, changes, of_shard, wanted
+from streaming.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+WITHIN_S = 5.0
+"""Then it is said what cannot be reached, and asked again."""
+
+
+class Lists(Protocol):
+    """The exchange's REST, as far as it is needed here."""
+
+    async def markets(self, reload: bool = False, within_s: float = 60.0) -> dict[str, Market]:
+        """Every market by symbol."""
+
+    async def volumes(self, within_s: float = 60.0) -> dict[str, float]:
+        """Traded in a day, in the quote asset, by symbol."""
+
+
+class Turnover(NamedTuple):
+    """What a look at the exchange's list led to."""
+
+    begin: list[Series]
+    end: list[Series]
+
+
+class Watchlist:
+    """The series of one process."""
+
+    def __init__(self, settings: Settings, rest: Lists, timeframes: list[str]) -> None:
+        self._settings = settings
+        self._rest = rest
+        self._timeframes = timeframes
+        self._markets: dict[str, Market] = {}
+        self.series: set[Series] = set()
+
+    async def look(self) -> Turnover:
+        """Ask the exchange what it lists; what is to be watched from now on.
+
+        A symbol that went stays out until it is listed again; with `--top`, one that trades less than others now
+        leaves, and its series simply ends.
+
+        Raises:
+            ExchangeUnavailable: the exchange cannot be asked just now.
+            CandlewickError: at the first look, a symbol that was asked for does not exist.
+        """
+        markets = await self._rest.markets(reload=True, within_s=WITHIN_S)
+        volumes = await self._rest.volumes(within_s=WITHIN_S) if self._settings.exchange.top else {}
+        self._tell(markets)
+        now = self._chosen(markets, volumes)
+        turnover = Turnover(sorted(now - self.series), sorted(self.series - now))
+        self._markets, self.series = markets, now
+        metrics.series_watched.set(len(now))
+        return turnover
+
+    def drop(self, series: Series) -> None:
+        """The exchange does not know this one any more."""
+        self.series.discard(series)
+        self._markets.pop(series.symbol, None)  # listed again, it begins again
+        metrics.series_watched.set(len(self.series))
+
+    def _chosen(self, markets: Mapping[str, Market], volumes: Mapping[str, float]) -> set[Series]:
+        exchange = self._settings.exchange
+        if self._markets and exchange.symbols:
+            listed = [name for name in exchange.symbols.split(",") if _is_there(self._settings, name, markets, volumes)]
+            exchange = exchange.model_copy(update={"symbols": ",".join(listed)})
+            if not listed:
+                return set()
+        symbols = wanted(exchange, markets, volumes)
+        shard = self._settings.ingest.shard
+        return {
+            Series(exchange.name, symbol, timeframe)
+            for timeframe in self._timeframes
+            for symbol in of_shard(symbols, exchange.name, timeframe, shard)
+        }
+
+    def _tell(self, markets: Mapping[str, Market]) -> None:
+        if not self._markets:
+            return
+        mine = {series.symbol for series in self.series}
+        for change in changes(self._markets, markets):
+            metrics.symbol_changes.labels(change.kind).inc()
+            if change.symbol in mine or change.before in mine:
+                was = f" was={change.before}" if change.before else ""
+                logger.warning("symbol %s symbol=%s%s", change.kind, change.symbol, was)
+
+
+def _is_there(settings: Settings, name: str, markets: Mapping[str, Market], volumes: Mapping[str, float]) -> bool:
+    try:
+        wanted(settings.exchange.model_copy(update={"symbols": name}), markets, volumes)
+    except CandlewickError:
+        return False
+    return bool(name.strip())
