@@ -14,7 +14,7 @@ from benchmarks.figures import Figure
 from benchmarks.workload import Size
 from models.errors import CandlewickError
 
-NAMES = ("hotpath", "burst", "drift", "train")
+NAMES = ("hotpath", "burst", "drift", "train", "ingest")
 
 
 def benchmark(name: str) -> Callable[[Size], Coroutine[Any, Any, list[Figure]]]:

@@ -29,6 +29,7 @@ GOALS = {
     "drift.hours_2024": Goal(12, 8, more=False),
     "train.targets_ratio": Goal(30, 45, more=True),
     "train.cpu_ratio_equal_quality": Goal(5, 12, more=True),
+    "ingest.frames_per_s": Goal(40_000, 53_000, more=True),
 }
 
 

@@ -7,6 +7,7 @@ gathered and every signal is written as ever.
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import replace
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from models.predictor import WindowedPredictor
 from models.serving import ServingBundle, make_ready
 from models.spec import OUTPUTS
 from streaming import model_log
+from streaming.predict import Predict
 
 NULL_VOLATILITY = 1e-3
 
@@ -42,6 +44,19 @@ def step_without_features(
     return np.zeros((len(rows), len(CATALOGUE)), np.float32), np.full(len(rows), NULL_VOLATILITY)
 
 
+def say_acknowledged() -> None:
+    """Say, after each batch, how many signals are acknowledged now, and when; monotonic, as every process has it."""
+    count = Predict._count
+
+    def counted(role: Predict, served: Any, seconds: float) -> None:
+        if signals := sum(served.signalled.values()):  # a window that is rebuilt gives none
+            sys.stdout.write(f"{signals} {time.monotonic()}\n")
+            sys.stdout.flush()
+        count(role, served, seconds)
+
+    Predict._count = counted  # type: ignore[assignment, method-assign]
+
+
 def main(without_features: bool) -> None:
     from candlewick import main as candlewick
 
@@ -52,4 +67,6 @@ def main(without_features: bool) -> None:
 
 
 if __name__ == "__main__":
+    if "--say-acknowledged" in sys.argv[1:]:  # whoever does not listen would let the pipe run full
+        say_acknowledged()
     main("--null-features" in sys.argv[1:])
