@@ -319,13 +319,21 @@ def show(bundle: str) -> None:
     "--report", type=click.Choice(["full", "brief"]), default="full", show_default=True,
     help="Brief: without rivals, rating of features, report.html and model card.",
 )  # fmt: skip
+@click.option("--with-topic", "topic", is_flag=True, help="Also the candles that the topic has beyond the files.")
 @as_json
-def train(as_json: bool, **options: Any) -> None:
+def train(as_json: bool, topic: bool, **options: Any) -> None:
     """Train a bundle on candles, and report what it can and cannot do."""
     from training.command import run_train
 
-    _settings()
-    run_train(options | {"symbols": _names(options["symbols"])}, as_json)
+    settings = _settings()
+    options |= {"symbols": _names(options["symbols"])}
+    if not topic:
+        run_train(options, as_json)
+        return
+    from streaming.history.joined import with_topic
+
+    with with_topic(settings, options["paths"], options["exchange"], options["timeframe"]) as paths:
+        run_train(options | {"paths": paths}, as_json)
 
 
 @main.command()
@@ -385,6 +393,45 @@ def history_check(as_json: bool, **options: Any) -> None:
     run_check(options, as_json)
 
 
+@history.command("stats")
+@click.argument("paths", nargs=-1, required=True, type=PATHS, metavar="DATASET...")
+@as_json
+def history_stats(paths: tuple[Path, ...], as_json: bool) -> None:
+    """How much a dataset has of every series: span, candles, absent bars, size, age."""
+    from models.candle_stats import run_stats
+
+    _settings()
+    run_stats({"paths": paths}, as_json)
+
+
+@main.command()
+@click.option("--exchange", help="As ccxt calls it: binance, binanceusdm, kraken...; default: that of the settings.")
+@click.option("--symbols", required=True, help="BTC/USDT,ETH/USDT")
+@click.option("--timeframe", default="1m", show_default=True)
+@click.option("--since", required=True, help="The first bar opens then: a date (UTC), or UTC milliseconds.")
+@click.option("--until", help="No bar opens then or later; default: now.")
+@click.option("--out", type=PATHS, required=True, help="Folder or URL (s3://bucket/folder) of the dataset.")
+@as_json
+def backfill(as_json: bool, **options: Any) -> None:
+    """History of an exchange into a Parquet dataset; killed, the same command goes on from there."""
+    from streaming.history.backfill import BackfillOptions, run_backfill
+
+    asked = BackfillOptions(**options | {"symbols": _names(options["symbols"])})
+    _run(run_backfill(_settings(), asked, as_json))
+
+
+@main.command()
+@click.option("--out", type=PATHS, required=True, help="Folder or URL (s3://bucket/folder) of the dataset.")
+@click.option("--once", is_flag=True, help="Up to the present end of the topic, then leave.")
+@click.option("--with-replayed", is_flag=True, help="Also what was replayed or injected.")
+@as_json
+def archive(out: Path, once: bool, with_replayed: bool, as_json: bool) -> None:
+    """Candles of the topic into a Parquet dataset, each once, corrections applied."""
+    from streaming.history.archive import ArchiveOptions, run_archive
+
+    _run(run_archive(_settings(), ArchiveOptions(out, once, with_replayed), as_json))
+
+
 @main.command()
 @click.option("--challenger", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
 @click.option(
@@ -441,18 +488,22 @@ def demo(speed: str, keep: Path | None, as_json: bool) -> None:
 @click.option("--out", type=PATHS, required=True, help="File to write, csv.")
 @click.option("--from", "from_ms", type=click.IntRange(0), default=0, help="First close, UTC milliseconds.")
 @click.option("--until", "until_ms", type=click.IntRange(0), required=True, help="Last close, UTC milliseconds.")
+@click.option("--dataset", help="Folder or URL of a dataset: what it has beyond the topic as well.")
 @as_json
-def export(timeframe: str, out: Path, from_ms: int, until_ms: int, as_json: bool) -> None:
+def export(timeframe: str, out: Path, from_ms: int, until_ms: int, dataset: str | None, as_json: bool) -> None:
     """Candles of the topic into a file that replay and train read."""
     from aiokafka.errors import KafkaError
 
+    from models.places import place
     from streaming.clients import is_of_kafka
     from streaming.export import Wanted, say
     from streaming.export import export as export_candles
     from streaming.trainer import KAFKA_FAILED
 
     try:
-        done = _run(export_candles(_settings(), Wanted(timeframe, from_ms, until_ms), out))
+        done = _run(
+            export_candles(_settings(), Wanted(timeframe, from_ms, until_ms, place(dataset) if dataset else None), out)
+        )
     except (CandlewickError, KafkaError, TimeoutError) as error:
         if not is_of_kafka(error):
             raise

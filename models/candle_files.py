@@ -1,6 +1,6 @@
 """Candle files of any origin into one table: csv, csv.xz and Parquet, open times in UTC milliseconds.
 
-Enters: files or folders. Leaves: a `CandleTable` with a list of the rows it could not use.
+Enters: files or folders, of this machine or by URL. Leaves: a `CandleTable` with a list of the rows it could not use.
 Does not know: what the candles are for. How one file is read say `models.candle_csv` and `models.parquet_files`.
 """
 
@@ -22,7 +22,9 @@ from models.candle_rows import ELSEWHERE, FileRows, empty_columns, judge_times, 
 from models.candle_table import CandleTable, RejectedRow, build_table
 from models.errors import CandlewickError, InvalidMessage
 from models.parquet_files import PARTIAL, SUFFIX, Asked, folder_keys, is_asked, read_parquet
+from models.places import Place, RemotePath, place
 from models.series import timeframe_ms, timeframe_name
+from models.series_rows import SeriesRows, united
 
 SUFFIXES = (*candle_csv.SUFFIXES, SUFFIX)
 MAX_DEPTH = 8
@@ -46,7 +48,7 @@ class Judged(NamedTuple):
     refused: list[str]  # a sentence for each file with too many bad rows
 
 
-def read_candles(paths: Sequence[Path], *, exchange: str = "binance", timeframe: str | None = None) -> CandleTable:
+def read_candles(paths: Sequence[Place], *, exchange: str = "binance", timeframe: str | None = None) -> CandleTable:
     """Read candles from files and folders (of their sub-folders only those that are named `key=value`).
 
     `timeframe` (`1m`, `4h`) defaults to the commonest spacing. Bad rows are dropped and listed in `rejected`. Of a
@@ -62,7 +64,7 @@ def read_candles(paths: Sequence[Path], *, exchange: str = "binance", timeframe:
     return table
 
 
-def judge_candles(paths: Sequence[Path], *, exchange: str = "binance", timeframe: str | None = None) -> Judged:
+def judge_candles(paths: Sequence[Place], *, exchange: str = "binance", timeframe: str | None = None) -> Judged:
     """Read as `read_candles` does, but go on where a file has too many bad rows.
 
     Raises:
@@ -83,16 +85,16 @@ def judge_candles(paths: Sequence[Path], *, exchange: str = "binance", timeframe
     return Judged(build_table(exchange, length_ms, series, rejected), rejections, refused)
 
 
-def candle_paths(paths: Sequence[Path]) -> list[Path]:
+def candle_paths(paths: Sequence[Place]) -> list[Place]:
     """The candle files behind files and folders, each once, in order.
 
     Raises:
         CandlewickError: a path does not exist, is no candle file, or is a folder without one.
     """
-    found: dict[Path, Path] = {}  # where it really lies: as it was named
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(_files_in(path))
+    found: dict[Place, Place] = {}  # where it really lies: as it was named
+    for path in map(place, paths):
+        if _told(path).is_dir():
+            inside = _remote_files_in(path) if isinstance(path, RemotePath) else sorted(_files_in(path))
             if not inside:
                 raise CandlewickError(
                     f"{path} holds no candle file; put *.csv, *.csv.xz or *.parquet files into it. Of its sub-folders, "
@@ -110,6 +112,27 @@ def candle_paths(paths: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
+def _told(path: Place) -> Place:
+    """The same, once its store has answered.
+
+    Raises:
+        CandlewickError: it cannot be asked.
+    """
+    try:
+        path.exists()
+    except OSError as error:
+        reason = f"{path} cannot be read ({error.strerror})"
+        raise CandlewickError(f"{reason}; is the address right, and yours to read?") from error
+    return path
+
+
+def _remote_files_in(folder: RemotePath) -> list[Place]:
+    """The same of an object store, which lists all that lies below at once."""
+    inside = [(path, path.parts[len(folder.parts) : -1]) for path in folder.files()]
+    fits = [path for path, between in inside if all("=" in part for part in between) and len(between) <= MAX_DEPTH]
+    return [path for path in fits if path.name.endswith(SUFFIXES)]
+
+
 def _files_in(folder: Path, depth: int = 0) -> Iterator[Path]:
     """The candle files of a folder and of its folders `key=value`; half-written ones are named and left out."""
     for path in folder.iterdir():
@@ -122,7 +145,7 @@ def _files_in(folder: Path, depth: int = 0) -> Iterator[Path]:
             logger.warning("half-written candle file left out path=%s; write it again, or delete it", path)
 
 
-def _read_files(paths: Sequence[Path], asked: Asked) -> list[FileRows]:
+def _read_files(paths: Sequence[Place], asked: Asked) -> list[FileRows]:
     """The rows of every file that can hold what is asked for, judged one by one.
 
     Raises:
@@ -140,8 +163,13 @@ def _read_files(paths: Sequence[Path], asked: Asked) -> list[FileRows]:
         return list(pool.map(lambda path: _read_file(path, asked), wanted))
 
 
-def _read_file(path: Path, asked: Asked) -> FileRows:
-    rows = read_parquet(path, asked) if path.suffix == SUFFIX else candle_csv.read_csv(path)
+def _read_file(path: Place, asked: Asked) -> FileRows:
+    if path.suffix == SUFFIX:
+        rows = read_parquet(path, asked)
+    elif isinstance(path, Path):
+        rows = candle_csv.read_csv(path)
+    else:
+        raise CandlewickError(f"{path} is no Parquet file; of a URL only those are read. Fetch it first")
     rows.timeframe = rows.timeframe or folder_keys(path).get("timeframe")
     judge_values(rows)
     return rows
@@ -150,7 +178,7 @@ def _read_file(path: Path, asked: Asked) -> FileRows:
 def _timeframe_ms(files: list[FileRows], timeframe: str | None) -> int:
     """The bar length asked for, the one that folders name, or the commonest; every file must agree on it."""
     timeframe = timeframe or _named_timeframe(files)
-    votes: dict[int, Counter[Path]] = {}
+    votes: dict[int, Counter[Place]] = {}
     found = [(length, count, rows.file) for rows in files for length, count in spacings(rows)]
     for length, count, file in [vote for vote in found if vote[1] >= MIN_STEPS] or found:
         votes.setdefault(length, Counter())[file] += count
@@ -205,7 +233,13 @@ def _join(files: list[FileRows]) -> dict[str, tuple[NDArray[np.int64], NDArray[n
 def _join_series(
     parts: list[tuple[FileRows, NDArray[np.intp]]],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """One symbol's candles; a time that an earlier file has already is rejected here."""
+    """One symbol's candles; a time that an earlier file has already is rejected here.
+
+    Where some file knows of revisions, they decide, and what they overrule was no mistake of its file.
+    """
+    if any(rows.revision is not None for rows, _ in parts):
+        whole = united([_series_rows(rows, numbers) for rows, numbers in parts])
+        return whole.open_time_ms, whole.ohlcv
     time = np.concatenate([rows.time_ms[numbers] for rows, numbers in parts])
     ohlcv = np.concatenate([rows.ohlcv[:, numbers] for rows, numbers in parts], axis=1)
     if (np.diff(time) > 0).all():
@@ -219,6 +253,11 @@ def _join_series(
         first += len(numbers)
     kept = order[~again[order]]
     return time[kept], ohlcv[:, kept]
+
+
+def _series_rows(rows: FileRows, numbers: NDArray[np.intp]) -> SeriesRows:
+    revision = np.zeros(len(rows.time_ms), np.int32) if rows.revision is None else rows.revision
+    return SeriesRows(rows.time_ms[numbers], rows.ohlcv[:, numbers], revision[numbers])
 
 
 def _refusal(rows: FileRows) -> Iterator[str]:
@@ -242,6 +281,6 @@ def _rejected(rows: FileRows) -> list[RejectedRow]:
     return [RejectedRow(rows.file, int(rows.line[n]), rows.reason_of(n), rows.symbol(n)) for n in bad]
 
 
-def _names(files: Iterable[Path]) -> str:
+def _names(files: Iterable[Place]) -> str:
     unique = list(dict.fromkeys(map(str, files)))
     return ", ".join(unique[:3]) + (f" and {len(unique) - 3} more" if len(unique) > 3 else "")

@@ -11,7 +11,6 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from models.candle_table import CandleTable
 from models.errors import CandlewickError
+from models.places import place
 
 Rejections = Counter[tuple[str, str]]
 """Symbol and reason to the number of rows; the symbol is empty where the row could not be read."""
@@ -32,7 +32,7 @@ def run_check(options: Mapping[str, Any], as_json: bool) -> None:
     """
     from models.candle_files import judge_candles
 
-    paths: list[Path] = list(options["paths"])
+    paths = [place(path) for path in options["paths"]]
     table, rejections, refused = judge_candles(paths, exchange=options["exchange"], timeframe=options["timeframe"])
     report = candle_report(table, rejections) | {"refused": refused}
     sys.stdout.write((json.dumps(report) if as_json else in_words(report)) + "\n")
@@ -117,7 +117,7 @@ def in_words(report: Mapping[str, Any]) -> str:
     totals = report["totals"]
     lines.append(
         f"{totals['rows']:,} candles of {totals['series']} series of {report['exchange']} {report['timeframe']}, "
-        f"{_day(totals['first_open_ms'])} to {_day(totals['last_open_ms'])}; {totals['missing_bars']:,} bars missing, "
+        f"{when(totals['first_open_ms'])} to {when(totals['last_open_ms'])}; {totals['missing_bars']:,} bars missing, "
         f"{sum(totals['rejected'].values()):,} rows rejected"
     )
     lines += [f"  rejected {count:,}: {reason}" for reason, count in totals["rejected"].items()]
@@ -128,13 +128,13 @@ def in_words(report: Mapping[str, Any]) -> str:
 def _series_in_words(symbol: str, own: Mapping[str, Any]) -> list[str]:
     gaps = own["gaps"]
     lines = [
-        f"{symbol}: {own['rows']:,} candles, {_day(own['first_open_ms'])} to {_day(own['last_open_ms'])}, "
+        f"{symbol}: {own['rows']:,} candles, {when(own['first_open_ms'])} to {when(own['last_open_ms'])}, "
         f"{own['ties']:.1%} ties, {own['zero_volume_bars']:,} without volume"
     ]
     if gaps["count"]:
         lines.append(
             f"  {gaps['missing_bars']:,} bars missing in {gaps['count']:,} gaps, the longest of "
-            f"{gaps['longest_bars']:,} bars from {_day(gaps['longest_from_ms'])}; {own['segments']} segments"
+            f"{gaps['longest_bars']:,} bars from {when(gaps['longest_from_ms'])}; {own['segments']} segments"
         )
     if own["constant"]:
         lines.append("  its price never changes: nothing can be learned from it, leave it out")
@@ -145,5 +145,6 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _day(time_ms: int | None) -> str:
+def when(time_ms: int | None) -> str:
+    """Like `2025-05-01 12:00 UTC`."""
     return "never" if time_ms is None else f"{datetime.fromtimestamp(time_ms / 1_000, UTC):%Y-%m-%d %H:%M} UTC"

@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import CandlewickError
+from models.places import Place
 from models.series import canonical_symbol, timeframe_name
 
 MAX_ABSENT_RUN = 1_500
@@ -25,7 +25,7 @@ MAX_ABSENT_RUN = 1_500
 class RejectedRow(NamedTuple):
     """A row of a file that was dropped; its slot is then absent like any other missing bar."""
 
-    file: Path
+    file: Place
     line: int  # counted from 1, a header included; of a Parquet file the row
     reason: str
     symbol: str = ""  # empty where the row could not be read

@@ -11,14 +11,15 @@ A part is written as `*.partial` and renamed when it is whole, so what has that 
 
 When read, any depth, order and choice of keys will do, and none at all: `exchange`, `timeframe` and `symbol` come from
 columns where there are such, else from the folders. The time may be an Arrow timestamp (in `timestamp_ms` or
-`timestamp`) of any unit; without a zone it is UTC.
+`timestamp`) of any unit; without a zone it is UTC. A column `revision` (whole numbers) is there where some candle was
+corrected: of the same symbol and time in several files the highest stands.
 
 Enters: a Parquet file. Leaves: `FileRows`. Does not know: whether its candles make sense.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from models.arrow_columns import numbers_of, symbols_of
 from models.candle_rows import COLUMNS, VALUES, FileRows
 from models.errors import CandlewickError, InvalidMessage
+from models.places import Place
 from models.series import timeframe_ms
 
 SUFFIX = ".parquet"
@@ -43,9 +45,10 @@ class Asked(NamedTuple):
     timeframe: str | None
 
 
-def folder_keys(path: Path) -> dict[str, str]:
+def folder_keys(path: Place | PurePath) -> dict[str, str]:
     """What the folders `key=value` above a file say of it."""
-    pairs = [part.split("=", 1) for part in path.absolute().parts[:-1] if "=" in part]
+    parts = path.absolute().parts if isinstance(path, Path) else path.parts
+    pairs = [part.split("=", 1) for part in parts[:-1] if "=" in part]
     return {key: unquote(value) for key, value in pairs}
 
 
@@ -72,7 +75,7 @@ def is_asked(keys: dict[str, str], asked: Asked) -> bool:
     return own is None or asked.timeframe is None or timeframe_ms(own) == timeframe_ms(asked.timeframe)
 
 
-def read_parquet(path: Path, asked: Asked) -> FileRows:
+def read_parquet(path: Place, asked: Asked) -> FileRows:
     """Read one file; rows of other exchanges and timeframes than those asked for are passed over.
 
     Raises:
@@ -83,7 +86,8 @@ def read_parquet(path: Path, asked: Asked) -> FileRows:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
+        source = path if isinstance(path, Path) else pa.BufferReader(path.read_bytes())
+        with parquet.ParquetFile(source) as file:
             columns = _columns(path, file.schema_arrow)
             return _rows(path, file, columns, asked)
     except (OSError, pa.ArrowException) as error:
@@ -93,8 +97,8 @@ def read_parquet(path: Path, asked: Asked) -> FileRows:
         raise CandlewickError(f"{path}: {error}") from error
 
 
-def _columns(path: Path, schema: Any) -> list[str]:
-    """The columns to read: time, symbol if there is one, values, and keys.
+def _columns(path: Place, schema: Any) -> list[str]:
+    """The columns to read: time, symbol if there is one, values, keys, and revision if there is one.
 
     Raises:
         CandlewickError: a column is missing or of a type that it cannot have.
@@ -126,14 +130,16 @@ def _columns(path: Path, schema: Any) -> list[str]:
             f"{path} is a foreign Parquet file: {', '.join(odd)}; a candle file has timestamp_ms as int64 (UTC "
             "milliseconds) or a timestamp, prices and volume as numbers, names as text. Write it again so"
         )
-    return [time, *symbol, *VALUES, *keys]
+    revision = ["revision"] if "revision" in kinds and types.is_integer(kinds["revision"]) else []
+    return [time, *symbol, *VALUES, *keys, *revision]
 
 
-def _rows(path: Path, file: Any, columns: list[str], asked: Asked) -> FileRows:
+def _rows(path: Place, file: Any, columns: list[str], asked: Asked) -> FileRows:
     total, keys = file.metadata.num_rows, folder_keys(path)
     names: dict[str, int] = {} if "symbol" in columns else {symbol_named(keys["symbol"]): 0}
     time, broken = np.empty(total, np.int64), np.zeros(total, bool)
     ohlcv, symbol_of, kept = np.empty((5, total)), np.zeros(total, np.int32), np.ones(total, bool)
+    revision = np.zeros(total, np.int32) if "revision" in columns else None
     timeframes: dict[str, int] = {}
     first = 0
     for batch in file.iter_batches(BATCH_ROWS, columns=columns):
@@ -142,14 +148,17 @@ def _rows(path: Path, file: Any, columns: list[str], asked: Asked) -> FileRows:
         ohlcv[:, own] = [numbers_of(batch.column(name)) for name in VALUES]
         if "symbol" in columns:
             symbol_of[own] = symbols_of(batch.column("symbol"), names)
+        if revision is not None:
+            revision[own] = batch.column("revision").fill_null(0).to_numpy(zero_copy_only=False)
         kept[own] = _kept(batch, asked, timeframes)
     if len(timeframes) > 1:
         raise CandlewickError(f"{path} holds candles of several timeframes: {', '.join(timeframes)}; name one of them")
     line = np.arange(1, total + 1)
     if not kept.all():
         time, broken, ohlcv, symbol_of, line = time[kept], broken[kept], ohlcv[:, kept], symbol_of[kept], line[kept]
+        revision = None if revision is None else revision[kept]
     timeframe = next(iter(timeframes), keys.get("timeframe"))
-    rows = FileRows(path, time, ohlcv, symbol_of, list(names), line, "row", timeframe)
+    rows = FileRows(path, time, ohlcv, symbol_of, list(names), line, "row", timeframe, revision, int((~kept).sum()))
     rows.reject(broken, "the timestamp is missing or not a whole millisecond")
     return rows
 

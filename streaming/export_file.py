@@ -67,7 +67,7 @@ def _into_parquet(out: Path) -> Iterator[Sink]:
     partial.touch()  # a folder that cannot be written shows before the log is read
     try:
         yield take
-        _, symbol_of, open_time_ms, ohlcv = zip(*parts, strict=True)
+        _, symbol_of, open_time_ms, ohlcv, _ = zip(*parts, strict=True)
         joined = np.concatenate(symbol_of), np.concatenate(open_time_ms), np.concatenate(ohlcv, axis=1)
         write_file(out, FileColumns(list(names), *joined))
     finally:

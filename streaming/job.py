@@ -23,17 +23,19 @@ from models.errors import CandlewickError, InvalidBundle
 from models.events import JobEvent, RetrainJob, Verdict
 from models.features import WARM_UP_BARS
 from models.jobs import JobState, at, least_judged_ms, why_refused
+from models.places import place
 from models.series import timeframe_name
 from models.spec import MAX_LOOKBACK_BARS, Spec
 from streaming import metrics
 from streaming.clients import bootstrap_servers, is_of_kafka
+from streaming.export import oldest_known
 from streaming.job_folder import FolderFailed, JobFolder
 from streaming.job_log import JobLog, Telling
 from streaming.job_options import train_options
 from streaming.models_topic import Warrant, activate, publish, read_models, reads
 from streaming.reach import NeverReached, reach
 from streaming.settings import Settings
-from streaming.tail import newest_close, oldest_close
+from streaming.tail import newest_close
 from streaming.trainer import ChildFailed, Limits, run_command, train_to
 
 logger = logging.getLogger(__name__)
@@ -141,7 +143,8 @@ class Job:
         champion = await self._champion()
         timeframe_ms = champion.spec.timeframe_ms
         newest = await newest_close(self._settings, timeframe_ms)
-        oldest_ms = await oldest_close(self._settings, timeframe_ms)
+        dataset = place(self._train.dataset) if self._train.dataset else None
+        oldest_ms = await oldest_known(self._settings, timeframe_ms, dataset)
         reason = why_refused(self._job, champion.spec, oldest_ms, newest.close_time_ms if newest else None)
         if reason:
             raise Refused(reason)
@@ -193,6 +196,7 @@ class Job:
     async def _export(self, file: Path, spec: Spec, since_ms: int, until_ms: int) -> dict[str, Any]:
         words = ["export", "--timeframe", timeframe_name(spec.timeframe_ms), "--out", str(file)]
         words += ["--from", str(max(0, since_ms)), "--until", str(until_ms)]
+        words += ["--dataset", self._train.dataset] if self._train.dataset else []
         return await run_command(words, self._folder.log, self._limits)
 
     @property

@@ -134,6 +134,7 @@ class TrainSettings(_Frozen):
     poll_s: Seconds = Field(default=0.25, description="between looks at how far candles got")
     quiet_s: Seconds = Field(default=30, description="the first series passed so long ago: the others are not awaited")
     patience_days: Annotated[float, Field(gt=0, le=400)] = Field(default=30, description="to wait for a job's candles")
+    dataset: str | None = Field(default=None, description="folder or URL of candles older than the topic's")
     step_timeout_h: Annotated[float, Field(gt=0, le=240)] = Field(default=12, description="of one training process")
 
 

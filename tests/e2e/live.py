@@ -5,13 +5,17 @@ Enters: a broker and a folder. Leaves: processes, gone when the block ends. Does
 
 from __future__ import annotations
 
+import json
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from models.series import Series, canonical_symbol
+from streaming.scrape import free_ports
 from tests.e2e.system import System, Worker
 from tests.eventually import eventually
 from tests.exchange.client import Simulator
@@ -28,7 +32,7 @@ class Live:
         self.system = System(bootstrap, prefix, folder)
         self.exchange = Simulator(symbols=symbols, timeframe="1s", history=WARM_UP_BARS + 200)
         self.ledger = Ledger(self.system.settings)
-        self.began_ms = 0
+        self.port = free_ports(1)  # of the newest worker's /metrics and /health
         self._workers = 0
 
     def __enter__(self) -> Self:
@@ -47,7 +51,9 @@ class Live:
     def ingest(self, *command: str, **env: str) -> Worker:
         """Start the role, as a person would but for the pace of a second."""
         self._workers += 1
+        self.port = free_ports(1)
         mine = {
+            "CANDLEWICK_METRICS_PORT": str(self.port),
             "CANDLEWICK_EXCHANGE__REST_URL": self.exchange.rest,
             "CANDLEWICK_EXCHANGE__WS_URL": self.exchange.ws,
             "CANDLEWICK_EXCHANGE__TOP": "1000",
@@ -63,6 +69,24 @@ class Live:
         }
         arguments = command or ("-m", "candlewick", "run", "ingest")
         return self.system.worker(f"ingest{self._workers}", *arguments, **mine, **env)
+
+    def health(self) -> dict[str, Any]:
+        """What the newest worker says of itself; `ok` goes with the status."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5) as answer:
+                said: dict[str, Any] = json.load(answer)
+                assert said["ok"]
+        except urllib.error.HTTPError as error:
+            said = json.load(error)
+            if error.code != 503 or said["ok"]:
+                raise
+        return said
+
+    def metric(self, name: str) -> float:
+        """One of the newest worker's metrics, without labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return float(next(line for line in lines if line.startswith(name + " ")).split()[1])
 
     def wait_for(self, until_ms: int, apart: Collection[str] = (), timeout_s: float = 40) -> None:
         """Wait until the ledger of every listed symbol, but these, goes to a close."""

@@ -92,6 +92,11 @@ class Ledger:
                     counts[candle.origin] += candle.open_time_ms >= since_ms
         return dict(counts)
 
+    def since(self, key: str, from_ms: int) -> list[Candle]:
+        """First words on one series' bars that open since then."""
+        with self._lock:
+            return [candle for candle in self._firsts.get(key, []) if candle.open_time_ms >= from_ms]
+
     def reckon(self, key: str, truth: Truth, from_ms: int, until_ms: int, step_ms: int) -> Reckoning:
         """One series over the bars that open from the one time to before the other."""
         with self._lock:
