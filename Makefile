@@ -21,7 +21,7 @@ ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
 	@$(BIN)/python -m pytest --ignore=tests/e2e --numprocesses=2 --dist=loadfile
-	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest tests/e2e --numprocesses=2 --dist=loadfile
 endif
 
 check: setup ## Lint, formatting, types, and which package may import which

@@ -67,7 +67,7 @@ async def _flood(size: Size) -> Figure:
 
 
 async def _closes(size: Size) -> list[Figure]:
-    with Simulator(symbols=size.series, timeframe="1s", history=200) as exchange:
+    with Simulator(symbols=size.series, timeframe="1s", history=200, weight_limit=1_000_000) as exchange:
         async with _worker(exchange, "1s") as (settings, _):
             with Ledger(settings) as ledger:
                 latencies_ms, from_ms, until_ms = await _latencies(settings, exchange)
@@ -168,7 +168,7 @@ class _worker:  # noqa: N801 - reads as a word where it is used
         settings = Settings(data_dir=folder)
         settings = settings.model_copy(
             update={
-                "exchange": settings.exchange.model_copy(update={**there, "weight_a_minute": 100_000}),
+                "exchange": settings.exchange.model_copy(update={**there, "weight_a_minute": 1_000_000}),
                 "ingest": settings.ingest.model_copy(update={"warm_up_bars": 50}),
                 "kafka": settings.kafka.model_copy(update={"bootstrap_servers": None}),
                 "metrics_port": port,

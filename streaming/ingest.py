@@ -44,6 +44,8 @@ MOST_KAFKA_FAILURES = 60
 """In a row; some ten minutes. Then the process ends, and its supervisor decides."""
 CLOCK_S = 10.0
 """Between looks at the exchange's clock; three that agree move ours."""
+OWN_CLOCK_S = 1.0
+"""What our own clock may be off, where the exchange tells no time."""
 WITHIN_S = 5.0
 """A question is asked again for so long; then it is said that nobody answers."""
 LOOK_BACK_DAYS = 30
@@ -140,6 +142,9 @@ class Ingest(Service):
                 logger.warning("cannot begin, trying again in_s=%.1f error=%s", delay_s, error)
                 await self.sleep(max(delay_s, min(error.retry_after_s, 3_600)))
                 delay_s = min(MOST_DELAY_S, delay_s * 2) * random.uniform(0.8, 1.2)
+            except ExchangeError:
+                if not self.should_stop:  # else the exchange was closed under the question
+                    raise
         if begun:
             self._trouble = ""
             self._living = asyncio.gather(
@@ -153,6 +158,10 @@ class Ingest(Service):
         told = await self._rest.server_time(within_s=WITHIN_S)
         if told is not None:
             self._clock.hear(told.server_ms, told.sent_at_s, told.received_at_s)
+        elif not self._clock.known:
+            logger.warning("the exchange tells no time; going by this machine's clock, which had better be right")
+            now_s = time.monotonic()
+            self._clock.hear(time.time_ns() // 1_000_000, now_s - OWN_CLOCK_S, now_s + OWN_CLOCK_S)
 
     async def _keep_clock(self) -> None:
         while not self.should_stop:

@@ -24,9 +24,9 @@ LOSS_BARS = 180
 """Bars of a chunk that give a loss, after the burn-in."""
 BURN_IN_SHORTFALL = 4
 """The burn-in is the lookback less this: earlier outputs know less of the past than they will in serving."""
-BATCH_CHUNKS, VALIDATION_CHUNKS = 8, 256
+BATCH_CHUNKS, VALIDATION_CHUNKS = 12, 256
 BATCH_WINDOWS, VALIDATION_WINDOWS = 512, 4_096
-LEAST_BATCHES = 48
+LEAST_BATCHES = 32
 """An epoch of a short history passes over it several times, at other offsets, until it has so many."""
 
 Starts = NDArray[np.int64]

@@ -62,7 +62,8 @@ def weight_of(exchange: str, url: str) -> float:
 def budget_for(exchange: Any, settings: ExchangeSettings) -> Budget:
     """Weights a minute where the exchange counts them, else a share of the pace that ccxt states."""
     if exchange.id in WEIGHTS:
-        return Budget(settings.weight_a_minute, address_weight=ADDRESS_WEIGHT[exchange.id])
+        allowed = max(settings.weight_a_minute, ADDRESS_WEIGHT[exchange.id])  # who sets more has been allowed more
+        return Budget(settings.weight_a_minute, address_weight=allowed)
     return Budget(max(1.0, OTHERS_WINDOW_S * 1000 / max(1.0, exchange.rateLimit) * OTHERS_SHARE), OTHERS_WINDOW_S)
 
 

@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 OVERLAP_S = 2.0
 """For what the exchange had sent on the old socket before it agreed to the new one."""
-HEALTHY_S = 60.0
-"""A socket that held so long was a good one: what went wrong before is forgotten."""
+HEALTHY_SILENCES = 2
+"""A socket that held so many times as long as silence is borne was a good one: what went wrong before is forgotten."""
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 LONGEST_RETRY_AFTER_S = 300.0
@@ -178,6 +178,10 @@ class Line:
     def _patience_s(self) -> float:
         return self._settings.silent_socket_s * (1 << min(self._silences, MAX_SILENCES))
 
+    @property
+    def _healthy_s(self) -> float:
+        return HEALTHY_SILENCES * self._settings.silent_socket_s
+
     def _next_look(self, socket: Connection) -> float:
         looks = [socket.heard_at + self._patience_s, socket.opened_at + self._rotate_s]
         if self._old is not None:
@@ -186,14 +190,14 @@ class Line:
 
     def _learn(self, socket: Connection, due: Due, detail: str) -> None:
         """Count why a socket is replaced, and how soon the next one may be opened."""
-        if socket.heard_at - socket.opened_at >= HEALTHY_S:
+        if socket.heard_at - socket.opened_at >= self._healthy_s:
             self._failures = self._silences = 0
         if due is Due.UNWANTED:
             return
         if due is Due.ENDED:
             self._tally.reconnects += 1
             self._tally.last_error = detail
-        if due in {Due.ENDED, Due.ANNOUNCED} and asyncio.get_running_loop().time() - socket.opened_at < HEALTHY_S:
+        if due in {Due.ENDED, Due.ANNOUNCED} and asyncio.get_running_loop().time() - socket.opened_at < self._healthy_s:
             self._failures += 1
         if due is Due.SILENT:
             self._silences += 1

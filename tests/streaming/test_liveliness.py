@@ -9,7 +9,6 @@ import pytest
 
 from models.kline import Kline, Span
 from models.series import Series
-from streaming import liveliness
 from streaming.feed.errors import ExchangeUnavailable
 from streaming.feed.tally import FeedStatus, Tally
 from streaming.liveliness import Liveliness, knows_more
@@ -33,12 +32,6 @@ class World:
     alive: int = 1
     away: bool = False
     anew: list[Series] = field(default_factory=list)
-    rows_: int = 1_000
-    tells_all: bool = True
-
-    @property
-    def rows_limit(self) -> int:
-        return self.rows_
 
     def now_ms(self) -> int:
         return T0 + int(self.now_s * 1_000) - 1_000_000
@@ -67,7 +60,7 @@ class Asked:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
-    monkeypatch.setattr(liveliness.time, "monotonic", lambda: world.now_s)
+    monkeypatch.setattr("streaming.liveliness.time.monotonic", lambda: world.now_s)
     return world
 
 
