@@ -69,6 +69,7 @@ class Counted:
     def __init__(self, data: Batches, span: Span, size: int | None = None) -> None:
         self._data, self._span, self.labels = data, span, 0
         self.sequences, self.size, self.validation_size = data.sequences, size or data.size, data.validation_size
+        self.learning_rate = data.learning_rate
 
     def epochs(self, span: Span) -> Epochs:
         """As many passes as without counting."""

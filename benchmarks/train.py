@@ -58,7 +58,7 @@ class Study:
     rounds: int = 3
     timed_batches: tuple[int, int] = (48, 24)  # a round
     seeds: int = 3
-    epochs: tuple[int, int] = (8, 4)  # neither gains much from more
+    epochs: tuple[int, int] = (6, 4)  # neither gains much from more
     checks: tuple[int, int] = (2, 8)  # an epoch
     scored: int = 4_000  # windows
 

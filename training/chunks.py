@@ -24,9 +24,9 @@ LOSS_BARS = 180
 """Bars of a chunk that give a loss, after the burn-in."""
 BURN_IN_SHORTFALL = 4
 """The burn-in is the lookback less this: earlier outputs know less of the past than they will in serving."""
-BATCH_CHUNKS, VALIDATION_CHUNKS = 12, 256
+BATCH_CHUNKS, VALIDATION_CHUNKS = 24, 256
 BATCH_WINDOWS, VALIDATION_WINDOWS = 512, 4_096
-LEAST_BATCHES = 32
+LEAST_BATCHES = 16
 """An epoch of a short history passes over it several times, at other offsets, until it has so many."""
 
 Starts = NDArray[np.int64]
@@ -54,6 +54,7 @@ class Batches(Protocol):
     sequences: bool  # whether a network must answer at every step
     size: int  # of a training batch
     validation_size: int
+    learning_rate: float  # the highest
 
     def epochs(self, span: Span) -> Epochs:
         """How many passes and batches an epoch over a span has."""
@@ -76,6 +77,7 @@ class Chunks:
     """Chunks of a dataset as tensors: a burn-in of B bars, then 180 bars that give a loss each."""
 
     sequences, size, validation_size = True, BATCH_CHUNKS, VALIDATION_CHUNKS
+    learning_rate = 1.6e-2  # thousands of labels a batch bear more than hundreds do
 
     def __init__(self, dataset: Dataset, device: torch.device | None = None) -> None:
         self.burn_in = max(dataset.lookback_bars - BURN_IN_SHORTFALL, 0)
@@ -123,6 +125,7 @@ class Windows:
     """Windows of a dataset as tensors, each with the label of its end: what serving sees."""
 
     sequences, size, validation_size = False, BATCH_WINDOWS, VALIDATION_WINDOWS
+    learning_rate = 8e-3
 
     def __init__(self, dataset: Dataset, device: torch.device | None = None) -> None:
         self._back = np.arange(1 - dataset.lookback_bars, 1)[:, None]  # (L, 1)

@@ -39,7 +39,6 @@ from training.member import Epoch, Member
 from training.progress import Progress, Step
 from training.split import Span, Split
 
-HIGHEST_LEARNING_RATE = 8e-3
 FEATURE_DROPOUT = 0.1
 """A feature is silent for a whole chunk: a week of candles is else learned by heart within three passes."""
 LEAST_AVERAGE_SHARE, AVERAGE_WARM_UP = 0.01, 10
@@ -140,7 +139,7 @@ def epochs_of(member: Member, data: Batches, split: Split, epochs: int, tell: Pr
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(member.parameters, CLIP_NORM)
             step = member.optimizer.steps
-            member.optimizer.step(one_cycle(step, epochs * batches, HIGHEST_LEARNING_RATE))
+            member.optimizer.step(one_cycle(step, epochs * batches, data.learning_rate))
             member.average(max(LEAST_AVERAGE_SHARE, AVERAGE_WARM_UP / (step + AVERAGE_WARM_UP)))
             total += loss.item()
             if not math.isfinite(total):
