@@ -20,8 +20,10 @@ test: setup ## Run the tests (ARGS="-k name" picks some)
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
-	@$(BIN)/python -m pytest --ignore=tests/e2e --numprocesses=2 --dist=loadfile
-	@$(BIN)/python -m pytest tests/e2e --numprocesses=2 --dist=loadfile
+	@status=0; \
+	$(BIN)/python -m pytest --ignore=tests/e2e --numprocesses=2 --dist=loadfile || status=1; \
+	$(BIN)/python -m pytest tests/e2e --numprocesses=2 --dist=loadfile || status=1; \
+	exit $$status
 endif
 
 check: setup ## Lint, formatting, types, and which package may import which

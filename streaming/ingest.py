@@ -48,6 +48,8 @@ OWN_CLOCK_S = 1.0
 """What our own clock may be off, where the exchange tells no time."""
 WITHIN_S = 5.0
 """A question is asked again for so long; then it is said that nobody answers."""
+READY_S = 120.0
+"""A suspended symbol never catches up; the others are not to wait for it."""
 LOOK_BACK_DAYS = 30
 """A series that the topic has not heard of for longer begins anew."""
 APPEND_TIMEOUT_SHARE = 0.8
@@ -211,12 +213,16 @@ class Ingest(Service):
     # --- what is missing
 
     async def _keep_complete(self) -> None:
+        began_s = time.monotonic()
         while not self.should_stop:
             await self.sleep(self._tick_s)
             self._repairs.look()
             while self._gone:
                 self._end(self._gone.pop())
-            if not self.ready.is_set() and not self._sequences.behind():
+            if not self.ready.is_set() and not (behind := self._sequences.behind()):
+                self.ready.set()
+            elif not self.ready.is_set() and time.monotonic() - began_s > READY_S:
+                logger.warning("serving although some series have not caught up series=%d", behind)
                 self.ready.set()
 
     # --- to Kafka
@@ -243,7 +249,8 @@ class Ingest(Service):
             raise CandlewickError("Kafka was away for too long; this process ends, its supervisor starts another")
         self._trouble = ""
         for entry in entries:
-            self._take_up(entry.series, tails.get(entry.series.key, []))
+            if self._sequences.get(entry.series.symbol, entry.series.timeframe) is entry:  # not ended meanwhile
+                self._take_up(entry.series, tails.get(entry.series.key, []))
 
     async def _publish(self) -> None:
         while not self.should_stop:

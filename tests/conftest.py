@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import uuid
 from collections.abc import Iterator
 
@@ -10,6 +12,10 @@ import pytest
 
 from streaming.embedded_kafka import BrokerConfig, EmbeddedKafka
 from streaming.kafka_jars import default_cache
+
+# A shell's background job ignores Ctrl-C, and so would every process that a test starts to try it on.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Read when torch is imported. Its threads wait actively for each other: beside another busy core a test takes many
 # times longer; and every process of the product runs with one thread.

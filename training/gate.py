@@ -37,6 +37,9 @@ DIRECTION_BLOCKS = 23
 """Of two hours: two days of 1m candles less a label and a warm first close."""
 DIRECTION_CONFIDENCE = 0.99
 """Every judged bundle is a new chance to look skilled by accident, and the direction is what people would trade on."""
+MOST_BRIER_BOUND = 0.995
+"""On real candles a ratio of .999 was significant (AUC .52) and worth nothing after costs: less than half a percent is
+no skill to speak of."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,8 @@ def _unbeaten(evidence: Evidence, blocks: Blocks) -> list[str]:
 
 
 def _direction_shown(evidence: Evidence, block: NDArray[np.int64]) -> bool:
-    """Ups must rank above downs AND the Brier score beat the climatological rate, both at 99 % over two days or more.
+    """Ups must rank above downs AND the Brier score beat the climatological rate by half a percent, both at 99 % over
+    two days or more.
 
     A return of exactly 0 has no direction.
     """
@@ -224,5 +228,5 @@ def _direction_shown(evidence: Evidence, block: NDArray[np.int64]) -> bool:
     if blocks.count < DIRECTION_BLOCKS:
         return False
     brier, climatology = (chance - up) ** 2, (evidence.up_rate - up.astype(np.float64)) ** 2
-    sharper = blocks.ratio_bound(brier, climatology, DIRECTION_CONFIDENCE) < 1
+    sharper = blocks.ratio_bound(brier, climatology, DIRECTION_CONFIDENCE) < MOST_BRIER_BOUND
     return sharper and blocks.auc_bound(chance, up, DIRECTION_CONFIDENCE) > 1 / 2

@@ -82,7 +82,6 @@ async def run_backfill(settings: Settings, options: BackfillOptions, as_json: bo
     rest = Rest(open_exchange(exchange), exchange)
     patience = Patience(options.patience_s)
     try:
-        await asyncio.to_thread(make_dataset, place(options.out))  # before anything is asked for that would be lost
         order = await _order(rest, settings, options, (since_ms, until_ms), patience)
         await backfill(rest, order, patience, as_json)
     except ExchangeUnavailable as error:

@@ -125,6 +125,14 @@ def test_weigh_proves_direction_only_by_skill_over_two_days(bars: int, sharpness
     assert ("direction" in weigh(knowing(bars, sharpness), A, B).proven) == shown
 
 
+def test_weigh_of_a_direction_that_is_known_surely_but_hardly_proves_no_direction() -> None:
+    evidence = made_up(10 * TWO_DAYS)
+    knows = replace(evidence, probability_up=0.5 + 0.001 * np.sign(evidence.y_return))  # a Brier ratio of .996
+    assert "direction" not in weigh(knows, A, B).proven
+    better = replace(evidence, probability_up=0.5 + 0.005 * np.sign(evidence.y_return))
+    assert "direction" in weigh(better, A, B).proven
+
+
 def test_weigh_of_directions_ranked_well_but_too_boldly_proves_no_direction() -> None:
     evidence = knowing(TWO_DAYS, 0.03)
     bold = np.where(evidence.probability_up > 0.5, 0.99, 0.01)
