@@ -50,6 +50,12 @@ class Scene:
         self.live.wait_for(until_ms, self.apart)
         return self.live.assert_flawless(from_ms, until_ms, self.apart)
 
+    def supervise(self) -> None:
+        """What `up` does: a process that began while Kafka was away has ended, and another is started."""
+        if self.worker.code is not None:
+            assert "Kafka" in self.worker.stderr, self.worker.stderr[-2_000:]
+            self.restart()
+
     def restart(self, *command: str, **env: str) -> None:
         self.worker = self.live.ingest(*command, **env)
 
@@ -236,7 +242,9 @@ def mixed(scene: Scene, broker: EmbeddedKafka, seconds: float, seed: int) -> int
         if chance.random() < 1 / 40:
             broker.kill()
             broker.start()
+        scene.supervise()
     exchange.clear()
+    scene.supervise()
     return scene.assert_complete(began_ms - STEP_MS, bars=3)
 
 
