@@ -81,9 +81,7 @@ class Ingest(Service):
         self._settings = settings
         self._role = settings.ingest
         self._clock = ExchangeClock()
-        self._sequences = Sequences(settings.ingest, self.now_ms)
         self._ledger = Ledger(settings, settings.exchange.name, self._role.transaction_timeout_s * APPEND_TIMEOUT_SHARE)
-        self._opened = False
         self._rest: Rest | None = None
         self._living: asyncio.Future[Any] | None = None  # everything that goes on until the end
         self._gone: list[Series] = []
@@ -105,7 +103,7 @@ class Ingest(Service):
         self._exchange = open_exchange(self._settings.exchange)
         names = check_timeframes(self._exchange, self._settings.exchange.timeframes)
         self._rest = Rest(self._exchange, self._settings.exchange)
-        self._sequences.rows = self._rest.rows
+        self._sequences = Sequences(self._role, self.now_ms, self._rest.rows)
         self._watchlist = Watchlist(self._settings, self._rest, names)
         self._repairs = Repairs(self._rest, self._sequences, self.now_ms, self._gone.append)
         self._feed = choose_feed(self._exchange, self._settings.exchange, Ears(self._sequences, self._clock))
@@ -176,7 +174,7 @@ class Ingest(Service):
     # --- which series
 
     async def _look_at_symbols(self) -> None:
-        turnover = await self._watchlist.look()
+        turnover = await self._watchlist.look(self._sequences.series)
         for series in turnover.end:
             self._end(series)
         if turnover.begin:
@@ -185,19 +183,22 @@ class Ingest(Service):
                 self._take_up(series, tails.get(series.key, []))
             self._feed.watch(turnover.begin)
             logger.info("watching series=%d new=%d", len(self._sequences), len(turnover.begin))
+        metrics.series_watched.set(len(self._sequences))
 
     async def _keep_symbols(self) -> None:
+        refresh_s = wait_s = self._settings.exchange.refresh_s
         while not self.should_stop:
-            await self.sleep(self._settings.exchange.refresh_s)
+            await self.sleep(wait_s)
+            wait_s = min(refresh_s, MOST_DELAY_S)  # soon again, unless this one succeeds
             try:
                 await self._look_at_symbols()
+                wait_s = refresh_s
             except (ExchangeUnavailable, ExchangeError, KafkaError, TimeoutError) as error:
                 logger.warning("symbols were not looked at error=%r", error)
 
     def _end(self, series: Series) -> None:
         self._sequences.end(series.symbol, series.timeframe)
         self._feed.unwatch([series])
-        self._watchlist.drop(series)
         logger.warning("series ended series=%s", series.key.decode())
 
     def _since_ms(self) -> int:

@@ -68,9 +68,10 @@ class Entry:
 class Sequences:
     """Every series by its name."""
 
-    def __init__(self, settings: IngestSettings, now_ms: Callable[[], int]) -> None:
+    def __init__(self, settings: IngestSettings, now_ms: Callable[[], int], rows: int = 1_000) -> None:
+        """Args: `rows` that REST gives at once, at the most."""
         self._settings = settings
-        self.rows = 1_000  # that REST gives at once, at the most
+        self._rows = rows
         self._now_ms = now_ms
         self._entries: dict[tuple[str, str], Entry] = {}
         self._dirty: dict[Entry, None] = {}  # may have candles to publish; in order of their first word
@@ -82,6 +83,11 @@ class Sequences:
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(list(self._entries.values()))
+
+    @property
+    def series(self) -> set[Series]:
+        """All of them."""
+        return {entry.series for entry in self._entries.values()}
 
     def get(self, symbol: str, timeframe: str) -> Entry | None:
         """A series, if this process writes it."""
@@ -98,7 +104,7 @@ class Sequences:
         before = self._entries.get((series.symbol, series.timeframe))
         entry = Entry(
             series,
-            Sequencer(series, tail_ms, limits(self._settings, timeframe_ms, self.rows), published, backfill_before_ms),
+            Sequencer(series, tail_ms, limits(self._settings, timeframe_ms, self._rows), published, backfill_before_ms),
         )
         if before is not None:
             entry.last, entry.told_at_ms = before.last, before.told_at_ms

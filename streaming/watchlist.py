@@ -7,13 +7,13 @@ for the rest. Does not know: how series are heard.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import NamedTuple, Protocol
 
-from models.errors import CandlewickError
 from models.series import Series
 from streaming import metrics
-from streaming.feed.symbols import Market, changes, of_shard, wanted
+from streaming.feed.errors import UnknownSymbol
+from streaming.feed.symbols import Market, changes, of_shard, resolve, wanted
 from streaming.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -40,17 +40,16 @@ class Turnover(NamedTuple):
 
 
 class Watchlist:
-    """The series of one process."""
+    """Of one process. It remembers the exchange's list only, to tell what changed in it."""
 
     def __init__(self, settings: Settings, rest: Lists, timeframes: list[str]) -> None:
         self._settings = settings
         self._rest = rest
         self._timeframes = timeframes
         self._markets: dict[str, Market] = {}
-        self.series: set[Series] = set()
 
-    async def look(self) -> Turnover:
-        """Ask the exchange what it lists; what is to be watched from now on.
+    async def look(self, mine: Set[Series]) -> Turnover:
+        """Ask the exchange what it lists; how `mine`, the series that are watched now, have to change.
 
         A symbol that went stays out until it is listed again; with `--top`, one that trades less than others now
         leaves, and its series simply ends.
@@ -61,26 +60,20 @@ class Watchlist:
         """
         markets = await self._rest.markets(reload=True, within_s=WITHIN_S)
         volumes = await self._rest.volumes(within_s=WITHIN_S) if self._settings.exchange.top else {}
-        self._tell(markets)
-        now = self._chosen(markets, volumes)
-        turnover = Turnover(sorted(now - self.series), sorted(self.series - now))
-        self._markets, self.series = markets, now
-        metrics.series_watched.set(len(now))
-        return turnover
-
-    def drop(self, series: Series) -> None:
-        """The exchange does not know this one any more."""
-        self.series.discard(series)
-        self._markets.pop(series.symbol, None)  # listed again, it begins again
-        metrics.series_watched.set(len(self.series))
+        if self._markets:
+            self._tell(markets, {series.symbol for series in mine})
+        chosen = self._chosen(markets, volumes)
+        self._markets = markets
+        return Turnover(sorted(chosen - mine), sorted(mine - chosen))
 
     def _chosen(self, markets: Mapping[str, Market], volumes: Mapping[str, float]) -> set[Series]:
         exchange = self._settings.exchange
-        if self._markets and exchange.symbols:
-            listed = [name for name in exchange.symbols.split(",") if _is_there(self._settings, name, markets, volumes)]
-            exchange = exchange.model_copy(update={"symbols": ",".join(listed)})
-            if not listed:
+        if self._markets and exchange.symbols:  # one of them may have gone since
+            names = [name.strip() for name in exchange.symbols.split(",")]
+            there = [name for name in names if name and _is_there(name, markets, exchange.name)]
+            if not there:
                 return set()
+            exchange = exchange.model_copy(update={"symbols": ",".join(there)})
         symbols = wanted(exchange, markets, volumes)
         shard = self._settings.ingest.shard
         return {
@@ -89,10 +82,7 @@ class Watchlist:
             for symbol in of_shard(symbols, exchange.name, timeframe, shard)
         }
 
-    def _tell(self, markets: Mapping[str, Market]) -> None:
-        if not self._markets:
-            return
-        mine = {series.symbol for series in self.series}
+    def _tell(self, markets: Mapping[str, Market], mine: Set[str]) -> None:
         for change in changes(self._markets, markets):
             metrics.symbol_changes.labels(change.kind).inc()
             if change.symbol in mine or change.before in mine:
@@ -100,9 +90,9 @@ class Watchlist:
                 logger.warning("symbol %s symbol=%s%s", change.kind, change.symbol, was)
 
 
-def _is_there(settings: Settings, name: str, markets: Mapping[str, Market], volumes: Mapping[str, float]) -> bool:
+def _is_there(name: str, markets: Mapping[str, Market], exchange: str) -> bool:
     try:
-        wanted(settings.exchange.model_copy(update={"symbols": name}), markets, volumes)
-    except CandlewickError:
+        resolve(name, markets, exchange)
+    except UnknownSymbol:
         return False
-    return bool(name.strip())
+    return True

@@ -54,8 +54,7 @@ class Scene:
     def __init__(self, rest: Rest, symbols: int = 1) -> None:
         self.now_ms = T0 + BARS * 60_000 + 30_000
         self.rest, self.gone = rest, list[Series]()
-        self.sequences = Sequences(IngestSettings(), lambda: self.now_ms)
-        self.sequences.rows = rest.rows
+        self.sequences = Sequences(IngestSettings(), lambda: self.now_ms, rest.rows)
         for i in range(symbols):
             self.sequences.begin(Series("binance", f"S{i}/USDT", "1m"), [], T0)
         self.repairs = Repairs(rest, self.sequences, lambda: self.now_ms, self.gone.append)

@@ -35,17 +35,10 @@ from tests.e2e.system import run, settings_of
 from tests.eventually import eventually
 from tests.models.candle_records import START_SLOT, make_absent, make_candle
 from tests.models.test_series_rows import rows_at
-from tests.streaming.history.topic_candles import PARTITIONS, SERIES, bars, send
+from tests.streaming.history.topic_candles import SERIES, bars, send
 
 ROOT = Path(__file__).parents[3]
 BARS = 40
-
-
-@pytest.fixture
-def settings(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> Settings:
-    settings = settings_of(kafka.bootstrap, topic_prefix, tmp_path, partitions=PARTITIONS)
-    run(init_topics(settings))
-    return settings
 
 
 def archived(settings: Settings, out: Path, capsys: pytest.CaptureFixture[str], **options: Any) -> dict[str, Any]:

@@ -30,13 +30,6 @@ from tests.streaming.history.topic_candles import PARTITIONS, SERIES, bars, send
 MINUTE = 60_000
 
 
-@pytest.fixture
-def settings(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> Settings:
-    settings = settings_of(kafka.bootstrap, topic_prefix, tmp_path, partitions=PARTITIONS)
-    run(init_topics(settings))
-    return settings
-
-
 def keep(out: Path, candles: Sequence[Candle]) -> Path:
     """What a backfill would have left."""
     for series in SERIES:
