@@ -7,6 +7,9 @@ An answer was made somewhere between sending and receiving, so its midpoint is o
 the last answers that agree the one with the shortest round trip is believed. A single answer that contradicts it is
 only noted; when three in a row contradict it and agree with one another, the exchange's clock has jumped. A frame
 can only lag behind its event, so it bounds the clock from below.
+
+An estimate runs on at our pace, and is wrong while the exchange's clock runs at another. Whether a row is final goes by
+`stated_ms` therefore, the exchange's last word alone.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ class ExchangeClock:
     `now_ms` is off by at most `error_ms`, plus `SERVERS_APART_MS` where its servers differ.
     """
 
-    __slots__ = ("_answers", "_claims", "_floor_ms", "_latest_ms", "_offset_ms", "_rebels", "_top_ms")
+    __slots__ = ("_answers", "_claims", "_floor_ms", "_latest_ms", "_offset_ms", "_rebels", "_stated_ms", "_top_ms")
 
     def __init__(self) -> None:
         self._answers: deque[_Answer] = deque(maxlen=ANSWERS)  # they agree with one another
@@ -56,6 +59,7 @@ class ExchangeClock:
         self._floor_ms = -math.inf  # the least that the offset can be, by frames
         self._offset_ms, self._top_ms = -math.inf, math.inf  # what is told, and the most that it may be
         self._latest_ms = -math.inf  # told last
+        self._stated_ms = 0
 
     @property
     def known(self) -> bool:
@@ -75,6 +79,7 @@ class ExchangeClock:
         """
         if received_at_s < sent_at_s:
             raise ValueError(f"answer received at {received_at_s} s, sent at {sent_at_s} s")
+        self._stated_ms = server_ms
         half_ms = (received_at_s - sent_at_s) * 500
         answer = _Answer(server_ms + 0.5 - sent_at_s * 1_000 - half_ms, half_ms + 0.5, received_at_s)
         if self._contradicts(answer):
@@ -87,6 +92,7 @@ class ExchangeClock:
 
     def at_least(self, event_ms: int, received_at_s: float) -> None:
         """Take the time of an event that a frame told of: the exchange's clock is not behind it."""
+        self._stated_ms = event_ms
         claim_ms = event_ms - received_at_s * 1_000
         if claim_ms <= self._offset_ms:  # nearly always
             if self._claims:
@@ -109,6 +115,14 @@ class ExchangeClock:
         elif not self.known:
             raise ValueError("the exchange's time is not known before one answer or several frames were heard")
         return int(self._latest_ms)
+
+    def stated_ms(self, monotonic_s: float) -> int:
+        """What the exchange itself said last, UTC milliseconds, but no more than `now_ms`: one wild word does no harm.
+
+        Raises:
+            ValueError: nothing was heard of the exchange yet.
+        """
+        return min(self._stated_ms, self.now_ms(monotonic_s))
 
     def error_ms(self, monotonic_s: float) -> float:
         """By how much the time told now may be off; infinite when only frames were heard."""

@@ -95,7 +95,7 @@ class Sequencer:
                 where a long run of bars is absent they alone can tell so. An answer that was cut at its beginning must
                 not come here. A row that readers would refuse is as good as none: twice so, and its bar is absent.
             asked: what was asked for.
-            asked_at_ms: the exchange's time just before the request was sent.
+            asked_at_ms: the exchange's clock had surely come to this before the request was sent.
         """
         rows = self._sound_rows(klines, asked_at_ms)
         newest_ms = max((row.open_time_ms for row in rows), default=asked.first_ms)
@@ -119,6 +119,10 @@ class Sequencer:
     def asked_for(self, span: Span, now_ms: int) -> None:
         """A request is on its way or failed: not due again for `reread_ms`, for longer with a time that is ahead."""
         self._asking.note(span, now_ms)
+
+    def settled_at_ms(self, span: Span) -> int:
+        """From when on an answer about these bars is final."""
+        return span.last_ms + self._timeframe_ms + self._limits.settle_ms
 
     def next_due_ms(self) -> int:
         """When `missing` has something to ask for if nothing else happens before; `NEVER_MS` when the bound is full."""

@@ -81,6 +81,7 @@ class Ingest(Service):
         self._settings = settings
         self._role = settings.ingest
         self._clock = ExchangeClock()
+        self._asking_time = asyncio.Lock()
         self._ledger = Ledger(settings, settings.exchange.name, self._role.transaction_timeout_s * APPEND_TIMEOUT_SHARE)
         self._rest: Rest | None = None
         self._living: asyncio.Future[Any] | None = None  # everything that goes on until the end
@@ -105,7 +106,7 @@ class Ingest(Service):
         self._rest = Rest(self._exchange, self._settings.exchange)
         self._sequences = Sequences(self._role, self.now_ms, self._rest.rows)
         self._watchlist = Watchlist(self._settings, self._rest, names)
-        self._repairs = Repairs(self._rest, self._sequences, self.now_ms, self._gone.append)
+        self._repairs = Repairs(self._rest, self._sequences, self.now_ms, self._stated_ms, self._gone.append)
         self._feed = choose_feed(self._exchange, self._settings.exchange, Ears(self._sequences, self._clock))
         self._liveliness = Liveliness(self._settings, self._sequences, self._rest, self._feed, self.now_ms)
         self._counted = self._feed.status()
@@ -162,6 +163,15 @@ class Ingest(Service):
             logger.warning("the exchange tells no time; going by this machine's clock, which had better be right")
             now_s = time.monotonic()
             self._clock.hear(time.time_ns() // 1_000_000, now_s - OWN_CLOCK_S, now_s + OWN_CLOCK_S)
+        else:
+            self._clock.at_least(self.now_ms(), time.monotonic())  # there is no better word than our own
+
+    async def _stated_ms(self, wanted_ms: int) -> int:
+        """The exchange's time by its own last word; it is asked again where that was not past `wanted_ms`."""
+        async with self._asking_time:  # one asks for all that wait
+            if self._clock.stated_ms(time.monotonic()) < wanted_ms:
+                await self._look_at_clock()
+        return self._clock.stated_ms(time.monotonic())
 
     async def _keep_clock(self) -> None:
         while not self.should_stop:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from models.kline import Kline, Span
@@ -41,12 +41,26 @@ class Repairs:
     """Of one process. `look` starts what is due; at most `WORKERS` requests are on their way."""
 
     def __init__(
-        self, rest: Asks, sequences: Sequences, now_ms: Callable[[], int], gone: Callable[[Series], None]
+        self,
+        rest: Asks,
+        sequences: Sequences,
+        now_ms: Callable[[], int],
+        stated_ms: Callable[[int], Awaitable[int]],
+        gone: Callable[[Series], None],
     ) -> None:
-        """Args: `gone` is told of a series that the exchange does not know any more."""
+        """Make one.
+
+        Args:
+            rest: who answers.
+            sequences: whose bars are missing.
+            now_ms: the exchange's time as far as we know, for when to ask.
+            stated_ms: its time by its own last word, past this one if it can be: an answer is judged by it.
+            gone: is told of a series that the exchange does not know any more.
+        """
         self._rest = rest
         self._sequences = sequences
         self._now_ms = now_ms
+        self._stated_ms = stated_ms
         self._gone = gone
         self._asking: set[asyncio.Task[None]] = set()
         self._unreachable = False
@@ -86,7 +100,7 @@ class Repairs:
     async def _read(self, entry: Entry, span: Span) -> None:
         series = entry.series
         bars = (span.last_ms - span.first_ms) // series.timeframe_ms + 1
-        asked_at_ms = self._now_ms()
+        asked_at_ms = await self._stated_ms(entry.sequencer.settled_at_ms(span))
         limit = min(self._rest.rows, bars + EXTRA_ROWS)
         rows = await self._rest.klines(series.symbol, series.timeframe, span.first_ms, limit=limit, within_s=WITHIN_S)
         age_bars = (asked_at_ms - span.last_ms) // series.timeframe_ms

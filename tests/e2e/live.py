@@ -28,9 +28,11 @@ WARM_UP_BARS = 40
 class Live:
     """200 symbols of bars of one second, unless told otherwise."""
 
-    def __init__(self, bootstrap: str, prefix: str, folder: Path, symbols: int = 200) -> None:
+    def __init__(self, bootstrap: str, prefix: str, folder: Path, **exchange: object) -> None:
+        """Args: `exchange` takes options of `python -m tests.exchange`."""
+        usual = {"symbols": 200, "timeframe": "1s", "history": WARM_UP_BARS + 200, "weight_limit": 1_000_000}
         self.system = System(bootstrap, prefix, folder)
-        self.exchange = Simulator(symbols=symbols, timeframe="1s", history=WARM_UP_BARS + 200, weight_limit=1_000_000)
+        self.exchange = Simulator(**{**usual, **exchange})
         self.ledger = Ledger(self.system.settings)
         self.port = free_ports(1)  # of the newest worker's /metrics and /health
         self._workers = 0
@@ -68,7 +70,7 @@ class Live:
             "CANDLEWICK_INGEST__TRANSACTION_TIMEOUT_S": "5",
         }
         arguments = command or ("-m", "candlewick", "run", "ingest")
-        return self.system.worker(f"ingest{self._workers}", *arguments, **mine, **env)
+        return self.system.worker(f"ingest{self._workers}", *arguments, **{**mine, **env})
 
     def health(self) -> dict[str, Any]:
         """What the newest worker says of itself; `ok` goes with the status."""
@@ -105,9 +107,9 @@ class Live:
         assert not left, f"{len(left)} series never came to {until_ms}, as {left[:3]}"
 
     @staticmethod
-    def key(name: str) -> str:
+    def key(name: str, timeframe: str = "1s") -> str:
         """The topic's key of a symbol of Binance."""
-        return Series("binance", canonical_symbol(name), "1s").key.decode()
+        return Series("binance", canonical_symbol(name), timeframe).key.decode()
 
     def reckon(self, from_ms: int, until_ms: int, apart: Collection[str] = ()) -> list[Reckoning]:
         """Every series over a span."""

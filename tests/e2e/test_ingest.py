@@ -136,6 +136,18 @@ def test_ledger_is_the_truth_after(name: str, params: dict[str, Any], scene: Sce
     scene.assert_complete(began_ms - STEP_MS)
 
 
+def test_ledger_is_the_truth_while_the_exchange_s_clock_crawls_and_rest_alone_answers(scene: Scene) -> None:
+    """By our reckoning of its time a bar is settled that is not."""
+    exchange, began_ms = scene.live.exchange, scene.now_ms
+    exchange.fault("skew", ms=-5_000, rate=0.9, seconds=2 * LASTS_S)
+    exchange.fault("stall_with_pongs", seconds=2 * LASTS_S)
+    exchange.fault("unsettled_volume", settle_ms=150, seconds=4 * LASTS_S)
+    deadline = time.monotonic() + 4 * LASTS_S
+    eventually(lambda: time.monotonic() > deadline, 4 * LASTS_S + 5)
+    exchange.clear()
+    scene.assert_complete(began_ms - STEP_MS)
+
+
 def test_a_symbol_that_the_feed_holds_back_is_repaired_within_two_timeframes_and_counted(scene: Scene) -> None:
     live, began_ms = scene.live, scene.now_ms
     line = "feed is silent for one, subscribing anew series=binance|BTC/USDT|1s"

@@ -187,6 +187,27 @@ def test_at_least_of_events_from_the_future_is_believed_when_many_in_a_row_agree
     assert not clock.in_doubt
 
 
+@pytest.mark.parametrize(("pace", "behind_ms"), [(0.1, 500), (1.0, 5_000), (5.0, math.inf)])
+def test_stated_is_never_ahead_of_a_clock_that_runs_at_a_pace_of_its_own(pace: float, behind_ms: float) -> None:
+    clock, true_ms = ExchangeClock(), 1_700_000_000_000.0
+    for at_s in range(60):
+        if at_s % 10 == 0:
+            clock.hear(int(true_ms), at_s, at_s)
+        elif at_s % 3 == 0:
+            clock.at_least(int(true_ms) - 20, at_s)
+        stated_ms = clock.stated_ms(at_s)
+        assert true_ms - behind_ms <= stated_ms <= true_ms
+        true_ms += 1_000 * pace
+
+
+def test_stated_of_a_wild_word_is_no_more_than_now() -> None:
+    clock = ExchangeClock()
+    for at_s in range(3):
+        clock.hear(1_700_000_000_000 + at_s * 1_000, at_s, at_s)
+    clock.hear(1_800_000_000_000, 3.0, 3.0)
+    assert clock.stated_ms(3.0) == clock.now_ms(3.0) < 1_700_000_010_000
+
+
 def test_at_least_of_single_wild_events_is_not_believed() -> None:
     clock, server = heard()
     for number in range(10 * CLAIMS):

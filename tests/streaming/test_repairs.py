@@ -53,11 +53,15 @@ def history(first_ms: int | None, limit: int, running_ms: int) -> list[Kline]:
 class Scene:
     def __init__(self, rest: Rest, symbols: int = 1) -> None:
         self.now_ms = T0 + BARS * 60_000 + 30_000
+        self.ahead_ms = 0  # by how much we take the exchange's clock to be further than it is
         self.rest, self.gone = rest, list[Series]()
         self.sequences = Sequences(IngestSettings(), lambda: self.now_ms, rest.rows)
         for i in range(symbols):
             self.sequences.begin(Series("binance", f"S{i}/USDT", "1m"), [], T0)
-        self.repairs = Repairs(rest, self.sequences, lambda: self.now_ms, self.gone.append)
+        self.repairs = Repairs(rest, self.sequences, lambda: self.now_ms, self._stated_ms, self.gone.append)
+
+    async def _stated_ms(self, wanted_ms: int) -> int:
+        return self.now_ms - self.ahead_ms
 
     async def rounds(self, count: int) -> None:
         for _ in range(count):
@@ -112,6 +116,16 @@ def test_repairs_of_a_history_that_the_exchange_keeps_no_longer_begin_the_series
     asyncio.run(scene.rounds(8))
     assert scene.is_complete
     assert sum(entry.sequencer.counts.absent for entry in scene.sequences) == 0
+
+
+def test_repairs_take_a_row_for_final_by_the_exchange_s_own_word_whatever_time_we_think_it_is() -> None:
+    scene = Scene(Rest(history))
+    scene.now_ms, scene.ahead_ms = T0 + BARS * 60_000 + 1_000, 2_000
+    asyncio.run(scene.rounds(1))
+    assert scene.mark == BARS - 1  # the last bar closed a second ago, as we think; in truth it runs
+    scene.ahead_ms = 0
+    asyncio.run(scene.rounds(1))
+    assert scene.mark == BARS
 
 
 def test_repairs_go_on_while_rest_is_away_and_after() -> None:
