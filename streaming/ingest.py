@@ -260,7 +260,7 @@ class Ingest(Service):
             raise CandlewickError("Kafka was away for too long; this process ends, its supervisor starts another")
         self._trouble = ""
         for entry in entries:
-            if self._sequences.get(entry.series.symbol, entry.series.timeframe) is entry:  # not ended meanwhile
+            if self._sequences.holds(entry):
                 self._take_up(entry.series, tails.get(entry.series.key, []))
 
     async def _publish(self) -> None:

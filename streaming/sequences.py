@@ -93,6 +93,10 @@ class Sequences:
         """A series, if this process writes it."""
         return self._entries.get((symbol, timeframe))
 
+    def holds(self, entry: Entry) -> bool:
+        """Whether this is still how the series stands: it was neither taken up anew since, nor ended."""
+        return self._entries.get((entry.series.symbol, entry.series.timeframe)) is entry
+
     def begin(self, series: Series, published: Sequence[Candle], first_open_ms: int) -> Entry:
         """Take up a series after what the topic holds, else from a first bar on.
 
@@ -117,6 +121,8 @@ class Sequences:
 
     def begin_anew(self, entry: Entry, open_ms: int) -> None:
         """Leave out bars that the exchange does not give any more: the one gap not declared, so say it aloud."""
+        if not self.holds(entry):
+            return
         logger.error(
             "history cannot be had, series begins anew series=%s after_ms=%d from_ms=%d",
             entry.series.key.decode(), entry.sequencer.mark_ms, open_ms,
@@ -146,7 +152,9 @@ class Sequences:
             self._wake(entry)
 
     def read(self, entry: Entry, klines: Sequence[Kline], asked: Span, asked_at_ms: int) -> None:
-        """REST's answer."""
+        """REST's answer; one to a series that was taken up anew or ended while it was on its way is dropped."""
+        if not self.holds(entry):
+            return
         entry.sequencer.read(klines, asked, asked_at_ms)
         self._wake(entry)
 

@@ -158,3 +158,19 @@ def test_repairs_of_many_series_keep_a_bound_on_requests() -> None:
     asyncio.run(scene.rounds(20))
     assert scene.rest.most_at_once <= WORKERS
     assert scene.is_complete
+
+
+def test_repairs_drop_an_answer_to_a_series_that_was_taken_up_anew_meanwhile() -> None:
+    """Kafka failed and was read again while REST was asked: what is due is known better by now."""
+    scene = Scene(Rest(history))
+    (before,) = scene.sequences
+
+    async def run() -> None:
+        scene.repairs.look()
+        scene.sequences.begin(before.series, [], T0 + 10 * 60_000)
+        await asyncio.gather(*scene.repairs._asking)
+
+    asyncio.run(run())
+    assert scene.sequences.ready() == []
+    asyncio.run(scene.rounds(6))
+    assert scene.is_complete
