@@ -54,7 +54,9 @@ class Scene:
     def supervise(self) -> None:
         """What `up` does: a process that began while Kafka was away has ended, and another is started."""
         if self.worker.code is not None:
-            assert "Kafka" in self.worker.stderr, self.worker.stderr[-2_000:]
+            said = self.worker.stderr
+            assert "candlewick: Kafka" in said, said[-2_000:]
+            assert "Traceback" not in said, said[-2_000:]
             self.restart()
 
     def restart(self, *command: str, **env: str) -> None:
