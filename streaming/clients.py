@@ -9,7 +9,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -129,11 +129,24 @@ async def close(client: Any) -> None:
             await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
     except (KafkaError, TimeoutError) as error:
         logger.warning("a client did not close cleanly client=%s error=%r", type(client).__name__, error)
+        if isinstance(client, AIOKafkaProducer):
+            await _abandon(client)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
         # Nobody cancelled us: aiokafka lets out what it did to a heartbeat of its own.
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """End what a producer that cannot flush goes on with in the background, for ever: its `stop`, interrupted, lets it.
+
+    This reaches into aiokafka, which the project holds to one minor version.
+    """
+    for step in (producer._sender.close, producer.client.close):
+        with suppress(KafkaError, TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await step()
 
 
 async def close_all(clients: list[Any]) -> None:

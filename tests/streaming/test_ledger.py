@@ -9,7 +9,8 @@ import pytest
 
 from models.events import Candle, decode_candle
 from models.series import Series
-from streaming.embedded_kafka import EmbeddedKafka
+from streaming.embedded_kafka import BrokerConfig, EmbeddedKafka
+from streaming.kafka_jars import default_cache
 from streaming.ledger import Fenced, Ledger, Unacknowledged
 from streaming.packing import acknowledged, send_packed
 from streaming.read import read_topic
@@ -113,3 +114,22 @@ def test_ledgers_of_other_names_and_shards_leave_each_other_alone(settings: Sett
         await asyncio.gather(first.close(), second.close())
 
     run(scene())
+
+
+def test_ledger_whose_kafka_went_away_leaves_nothing_that_goes_on(tmp_path: Path) -> None:
+    """Else the producer it gave up would try for ever, until its successor shuts it out."""
+
+    async def scene(broker: EmbeddedKafka, settings: Settings) -> None:
+        ledger = Ledger(settings, "binance", 1.0)
+        await ledger.open(KEYS, 0)
+        await ledger.append(burst(0))
+        broker.kill()
+        with pytest.raises(Unacknowledged):
+            await ledger.append(burst(1))
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not [task for task in left if "Sender" in str(task.get_coro())], left
+
+    with EmbeddedKafka(BrokerConfig(folder=tmp_path / "kafka", cache=default_cache())) as broker:
+        settings = settings_of(broker.bootstrap, "away.", tmp_path, partitions=4)
+        run(init_topics(settings))
+        run(scene(broker, settings))
