@@ -82,6 +82,7 @@ class Ingest(Service):
         self._role = settings.ingest
         self._clock = ExchangeClock()
         self._asking_time = asyncio.Lock()
+        self._writing = asyncio.Lock()  # held while a burst is on its way
         self._ledger = Ledger(settings, settings.exchange.name, self._role.transaction_timeout_s * APPEND_TIMEOUT_SHARE)
         self._rest: Rest | None = None
         self._living: asyncio.Future[Any] | None = None  # everything that goes on until the end
@@ -188,6 +189,8 @@ class Ingest(Service):
         for series in turnover.end:
             self._end(series)
         if turnover.begin:
+            async with self._writing:
+                pass  # what was on its way when one of these ended is in Kafka now, or never will be
             tails = await self._ledger.tails([series.key for series in turnover.begin], self._since_ms())
             for series in turnover.begin:
                 self._take_up(series, tails.get(series.key, []))
@@ -270,14 +273,15 @@ class Ingest(Service):
             if not burst:
                 continue
             try:
-                await self._ledger.append(burst)
+                async with self._writing:
+                    await self._ledger.append(burst)
             except Unacknowledged as error:
                 metrics.ledger_failures.inc()
                 self._trouble = str(error)
                 logger.warning("a burst was not acknowledged error=%s", error)
                 await self._open()
             else:
-                self._sequences.acknowledge(burst)
+                self._sequences.acknowledge()
                 self._count(burst)
 
     def _count(self, burst: Sequence[Candle]) -> None:

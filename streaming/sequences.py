@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 
 from models.events import Candle
@@ -75,6 +75,7 @@ class Sequences:
         self._now_ms = now_ms
         self._entries: dict[tuple[str, str], Entry] = {}
         self._dirty: dict[Entry, None] = {}  # may have candles to publish; in order of their first word
+        self._given: dict[Entry, list[Candle]] = {}  # what `ready` gave last
         self.woken = asyncio.Event()  # some do
         self.heard = 0  # frames
 
@@ -168,9 +169,12 @@ class Sequences:
         """The next burst: candles in order for each series; the same again until they are acknowledged."""
         now_ms = self._now_ms()
         burst: list[Candle] = []
+        self._given = {}
         for entry in list(self._dirty):
             candles = entry.sequencer.ready(now_ms, min(MOST_OF_SERIES, MOST_CANDLES - len(burst)))
-            if not candles:
+            if candles:
+                self._given[entry] = candles
+            else:
                 del self._dirty[entry]
             burst += candles
             if len(burst) >= MOST_CANDLES:
@@ -179,17 +183,14 @@ class Sequences:
             self.woken.clear()
         return burst
 
-    def acknowledge(self, burst: Iterable[Candle]) -> None:
-        """Kafka has these."""
-        by_series: dict[tuple[str, str], list[Candle]] = {}
-        for candle in burst:
-            by_series.setdefault((candle.symbol, candle.timeframe), []).append(candle)
-        for name, candles in by_series.items():
-            entry = self._entries.get(name)
-            if entry is not None:
+    def acknowledge(self) -> None:
+        """Kafka has what `ready` gave last; a series that was taken up anew since knows so from Kafka itself."""
+        for entry, candles in self._given.items():
+            if self.holds(entry):
                 entry.sequencer.acknowledge(candles)
                 del self._dirty[entry]  # to the end of the row: who has much to say does not hold up the others
                 self._dirty[entry] = None
+        self._given = {}
 
     # --- what is missing
 

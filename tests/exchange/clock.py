@@ -8,6 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+ROUNDING_MS = 1e-3
+"""Where it is already, a clock may seem to be a hair beyond."""
+
 
 class ExchangeClock:
     """Read once from the wall, then carried by the monotonic clock: a step of the machine's clock does not reach it.
@@ -34,7 +37,7 @@ class ExchangeClock:
             ValueError: a rate of 1 or more would turn the clock back.
         """
         change_ms = skew_ms - self._first_skew_ms - self._slewed()
-        if not rate > 0 or (change_ms < 0 and rate >= 1):
+        if not rate > 0 or (change_ms < -ROUNDING_MS and rate >= 1):
             raise ValueError(
                 "rate must be above 0, and below 1 to go back: the clock of an exchange never runs backwards"
             )

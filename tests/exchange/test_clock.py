@@ -58,6 +58,19 @@ def test_clock_never_runs_backwards(turns: list[tuple[float, float, float]]) -> 
     assert all(after >= before - 2e-3 for before, after in itertools.pairwise(times))
 
 
+def test_clock_slewed_to_where_it_is_stays_there() -> None:
+    hands = Hands()
+    clock = ExchangeClock(monotonic=hands)
+    start, began_s = clock.now_ms(), hands.at_s
+    for number in range(50):  # each time by way of another fraction, which rounds another way
+        clock.slew(0, rate=0.9)
+        hands.at_s += 0.1 + number / 300
+        clock.slew(5_000, rate=5.0)
+        hands.at_s += 10
+        clock.slew(5_000, rate=5.0)
+    assert clock.now_ms() - start == pytest.approx(5_000 + (hands.at_s - began_s) * 1_000)
+
+
 @pytest.mark.parametrize("rate", [0.0, -1.0, 1.0, 2.0])
 def test_clock_refuses_a_rate_that_would_turn_it_back(rate: float) -> None:
     with pytest.raises(ValueError, match="never runs backwards"):

@@ -67,7 +67,8 @@ class Scene:
         for _ in range(count):
             self.repairs.look()
             await asyncio.gather(*self.repairs._asking)
-            self.sequences.acknowledge(self.sequences.ready())
+            self.sequences.ready()
+            self.sequences.acknowledge()
             self.now_ms += 31_000
             self.rest.running_ms = self.now_ms // 60_000 * 60_000
 
@@ -174,3 +175,21 @@ def test_repairs_drop_an_answer_to_a_series_that_was_taken_up_anew_meanwhile() -
     assert scene.sequences.ready() == []
     asyncio.run(scene.rounds(6))
     assert scene.is_complete
+
+
+def test_acknowledgement_passes_by_a_series_that_was_taken_up_anew_meanwhile() -> None:
+    scene = Scene(Rest(history), symbols=2)
+    sequences = scene.sequences
+
+    async def ask() -> None:
+        scene.repairs.look()
+        await asyncio.gather(*scene.repairs._asking)
+
+    asyncio.run(ask())
+    assert {candle.symbol for candle in sequences.ready()} == {"S0/USDT", "S1/USDT"}
+    sequences.begin(Series("binance", "S0/USDT", "1m"), [], T0)
+    sequences.acknowledge()
+    first, second = sequences
+    assert {first.series.symbol: first.sequencer.mark_ms, second.series.symbol: second.sequencer.mark_ms} == {
+        "S0/USDT": T0, "S1/USDT": T0 + BARS * 60_000,
+    }  # fmt: skip
