@@ -164,11 +164,12 @@ class Ingest(Service):
             logger.warning("the exchange tells no time; going by this machine's clock, which had better be right")
             now_s = time.monotonic()
             self._clock.hear(time.time_ns() // 1_000_000, now_s - OWN_CLOCK_S, now_s + OWN_CLOCK_S)
-        else:
-            self._clock.at_least(self.now_ms(), time.monotonic())  # there is no better word than our own
 
     async def _stated_ms(self, wanted_ms: int) -> int:
         """The exchange's time by its own last word; it is asked again where that was not past `wanted_ms`."""
+        assert self._rest is not None  # noqa: S101 - made in on_start
+        if not self._rest.tells_time:
+            return self.now_ms()
         async with self._asking_time:  # one asks for all that wait
             if self._clock.stated_ms(time.monotonic()) < wanted_ms:
                 await self._look_at_clock()

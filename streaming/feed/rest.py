@@ -127,7 +127,7 @@ class Rest:
         Dates are of whole seconds, so that theirs is the middle of that second, and the times around it half a second
         further apart.
         """
-        if self.exchange.has.get("fetchTime") is True:
+        if self.tells_time:
             server_ms = await self._asking.answer(self.exchange.fetch_time, within_s)
             answer = answer_of_task.get()
             if isinstance(server_ms, int):
@@ -163,6 +163,11 @@ class Rest:
         await self.markets(within_s=within_s)
         tickers = await self._asking.answer(self.exchange.fetch_tickers, within_s)
         return {symbol: volume for symbol, ticker in tickers.items() if (volume := _quote_volume(ticker)) is not None}
+
+    @property
+    def tells_time(self) -> bool:
+        """Whether there is a call for its clock; else the dates of its answers must do, in whole seconds."""
+        return self.exchange.has.get("fetchTime") is True
 
     @property
     def retries(self) -> int:
