@@ -6,6 +6,7 @@ Enters: requests and pings of clients. Leaves: answers, and bytes that the broad
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import struct
@@ -215,7 +216,8 @@ def reset(transport: asyncio.Transport) -> None:
     """End a TCP connection by RST, as a crashed machine or a firewall does."""
     raw = transport.get_extra_info("socket")
     if raw is not None:
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with contextlib.suppress(OSError):  # it ended by itself a moment ago
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
 
 
