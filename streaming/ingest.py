@@ -24,6 +24,7 @@ from models.events import Candle
 from models.exchange_clock import ExchangeClock
 from models.series import Series
 from streaming import metrics
+from streaming.clients import is_of_kafka
 from streaming.feed.errors import ExchangeError, ExchangeUnavailable
 from streaming.feed.exchanges import check_timeframes, open_exchange
 from streaming.feed.polling import choose_feed
@@ -147,6 +148,12 @@ class Ingest(Service):
             except ExchangeError:
                 if not self.should_stop:  # else the exchange was closed under the question
                     raise
+            except (CandlewickError, KafkaError, TimeoutError) as error:
+                if not is_of_kafka(error):
+                    raise
+                self._trouble = f"Kafka does not answer: {error}"
+                logger.warning("cannot begin, trying again in_s=%.1f error=%s", delay_s, error)
+                await self.sleep(delay_s)  # bounded by `_open`, which comes first
         if begun:
             self._trouble = ""
             self._living = asyncio.gather(
@@ -207,7 +214,7 @@ class Ingest(Service):
             try:
                 await self._look_at_symbols()
                 wait_s = refresh_s
-            except (ExchangeUnavailable, ExchangeError, KafkaError, TimeoutError) as error:
+            except (ExchangeUnavailable, CandlewickError, KafkaError, TimeoutError) as error:
                 logger.warning("symbols were not looked at error=%r", error)
 
     def _end(self, series: Series) -> None:
