@@ -28,7 +28,8 @@ class ExchangeClock:
 
     def now_ms(self) -> float:
         """UTC milliseconds."""
-        return self._anchor_ms + (self._monotonic() - self._anchor_s) * 1_000 + self._slewed()
+        now_s = self._monotonic()
+        return self._anchor_ms + (now_s - self._anchor_s) * 1_000 + self._slewed(now_s)
 
     def slew(self, skew_ms: float, rate: float = 0.5) -> None:
         """Move towards a skew against real time.
@@ -36,17 +37,18 @@ class ExchangeClock:
         Raises:
             ValueError: a rate of 1 or more would turn the clock back.
         """
-        change_ms = skew_ms - self._first_skew_ms - self._slewed()
+        now_s = self._monotonic()
+        slewed_ms = self._slewed(now_s)
+        change_ms = skew_ms - self._first_skew_ms - slewed_ms
         if not rate > 0 or (change_ms < -ROUNDING_MS and rate >= 1):
             raise ValueError(
                 "rate must be above 0, and below 1 to go back: the clock of an exchange never runs backwards"
             )
-        self._from_ms = self._slewed()
-        self._target_ms = self._from_ms + change_ms
-        self._since_s, self._rate = self._monotonic(), rate
+        self._from_ms, self._target_ms = slewed_ms, slewed_ms + change_ms
+        self._since_s, self._rate = now_s, rate
 
-    def _slewed(self) -> float:
+    def _slewed(self, now_s: float) -> float:
         """Milliseconds gained so far over the clock as it started."""
         change = self._target_ms - self._from_ms
-        step = (self._monotonic() - self._since_s) * 1_000 * self._rate
+        step = (now_s - self._since_s) * 1_000 * self._rate
         return self._from_ms + (min(change, step) if change >= 0 else max(change, -step))

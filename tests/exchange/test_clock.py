@@ -76,6 +76,14 @@ def test_clock_may_be_slewed_to_where_it_is_already() -> None:
         assert clock.now_ms() - start_ms == pytest.approx(5_000 + (hands.at_s - start_s) * 1_000)
 
 
+def test_clock_slewed_while_time_passes_never_overshoots() -> None:
+    hands = itertools.count(100.0, 1e-4)  # every look takes a while
+    clock = ExchangeClock(monotonic=lambda: next(hands))
+    for _ in range(3_000):
+        clock.slew(50, 5.0)
+    assert clock._slewed(next(hands)) == pytest.approx(50)
+
+
 @pytest.mark.parametrize("rate", [0.0, -1.0, 1.0, 2.0])
 def test_clock_refuses_a_rate_that_would_turn_it_back(rate: float) -> None:
     with pytest.raises(ValueError, match="never runs backwards"):
