@@ -6,16 +6,27 @@ history, Kafka. The verdict on a record depends on that record alone, so a resta
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
-from itertools import starmap
-from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.candle_kernel import (
+    CLOSE,
+    CLOSE_TIME,
+    HIGH,
+    LOW,
+    OPEN,
+    ORIGIN,
+    ORIGINS,
+    PRICES,
+    REVISION,
+    TIMES,
+    VOLUME,
+    read_candles,
+)  # fmt: skip
 from models.errors import InvalidMessage
 from models.events import SCHEMA_VERSION, Candle, decode_candle
 from models.series import Series, parse_key, timeframe_ms
@@ -31,14 +42,8 @@ MAX_REASON = 400
 _GRIDDED_MS = 86_400_000  # bars of a day and less open on multiples of their length; weeks open on Mondays
 _NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # the last one by brackets without end
 
-_NUMBERS = (
-    "v", "open_time_ms", "close_time_ms", "received_at_ms", "absent", "revision",
-    "open", "high", "low", "close", "volume",
-)  # fmt: skip
-_numbers_of = attrgetter(*_NUMBERS)
-_pack = struct.Struct(f"{len(_NUMBERS)}d").pack
-_identity_of = attrgetter("exchange", "symbol", "timeframe")
-_origin_of = attrgetter("origin")
+_LIMITS = np.array([LEAST_PRICE, MOST_PRICE, MOST_VOLUME, CLOCK_SKEW_MS, _GRIDDED_MS])
+_PRICES = ("open", "high", "low", "close", "volume")  # by their place in what the kernel reads
 
 
 class Batch(NamedTuple):
@@ -65,7 +70,7 @@ class Columns(NamedTuple):
     volume: NDArray[np.float64]  # prices and volume are NaN where absent
     absent: NDArray[np.bool_]
     revision: NDArray[np.int64]
-    origin: NDArray[np.object_]  # str
+    origin: NDArray[np.int64]  # place in ORIGINS
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Columns:
         """The candles at these places."""
@@ -79,55 +84,59 @@ class Reject(NamedTuple):
     reason: str
 
 
-class _Parsed(NamedTuple):
-    """Records that are candles of a known series; whether they make sense is still open."""
-
-    candles: list[Candle]
-    position: NDArray[np.intp]  # (n,) in the batch
-    row: NDArray[np.intp]  # (n,)
-
-    def take(self, index: NDArray[np.intp]) -> _Parsed:
-        return _Parsed([self.candles[i] for i in index.tolist()], self.position[index], self.row[index])
-
-
 def decode_batch(table: SeriesTable, batch: Batch) -> tuple[Columns, list[Reject]]:
     """Decode and check a batch; a series met for the first time is given its row in the table."""
-    parsed, rejects = _parse(table, batch)
-    numbers = _numbers(parsed.candles)
-    broken = _broken(numbers, table.timeframe_ms[parsed.row])
-    if broken.any():
-        rejects += [
-            _reject(int(parsed.position[i]), why_invalid(parsed.candles[i])) for i in np.flatnonzero(broken).tolist()
-        ]
-        rejects.sort()
-        parsed, numbers = parsed.take(np.flatnonzero(~broken)), numbers[:, ~broken]
-    return _columns(batch, parsed, numbers), rejects
+    columns, good = _read_at_once(table, batch)
+    if good.all():
+        return columns, []
+    left = np.flatnonzero(~good)
+    others, position, rejects = _decode_one_by_one(table, batch, left.tolist())
+    columns = Columns._make(map(np.concatenate, zip(columns.take(good), others, strict=True)))
+    order = np.argsort(np.concatenate([np.flatnonzero(good), position]))
+    return columns.take(order), rejects
 
 
-def _parse(table: SeriesTable, batch: Batch) -> tuple[_Parsed, list[Reject]]:
-    """All at once where every record is a candle of a known series, else one by one."""
-    try:
-        candles = list(map(decode_candle, batch.values))  # type: ignore[arg-type]  # None is a TypeError
-        rows = table.find(batch.partitions, batch.keys)
-        if list(map(_identity_of, candles)) == [table.series[row] for row in rows]:
-            return _Parsed(candles, np.arange(len(rows)), np.array(rows, np.intp)), []
-    except (*_NOT_JSON, TypeError, KeyError):
-        pass  # a series nobody knows yet, or a record that is no candle: which one is found below
-    return _parse_one_by_one(table, batch)
+def _read_at_once(table: SeriesTable, batch: Batch) -> tuple[Columns, NDArray[np.bool_]]:
+    """What is written as our own encoder writes it, by series that are known; `(n,)` tells which are."""
+    rows, count = table.find(batch.partitions, batch.keys), len(batch.keys)
+    values = [value or b"" for value in batch.values]
+    ends = np.cumsum(np.fromiter(map(len, values), np.int64, count))
+    text = np.frombuffer(b"".join(values), np.uint8)
+    times, prices, good = np.empty((TIMES, count), np.int64), np.empty((PRICES, count)), np.empty(count, np.bool_)
+    texts = table.texts
+    read_candles(text, ends, rows, texts.heads, texts.head_ends, table.timeframe_ms, _LIMITS, times, prices, good)
+    return Columns(
+        rows, batch.offsets, batch.speaks, times[CLOSE_TIME],
+        prices[OPEN], prices[HIGH], prices[LOW], prices[CLOSE], prices[VOLUME],
+        np.zeros(count, np.bool_), times[REVISION], times[ORIGIN],
+    ), good  # fmt: skip
 
 
-def _parse_one_by_one(table: SeriesTable, batch: Batch) -> tuple[_Parsed, list[Reject]]:
-    candles, position, rows, rejects = [], [], [], []
-    for at, (key, value, partition) in enumerate(zip(batch.keys, batch.values, batch.partitions, strict=True)):
+def _decode_one_by_one(
+    table: SeriesTable, batch: Batch, positions: list[int]
+) -> tuple[Columns, NDArray[np.intp], list[Reject]]:
+    """Whatever else there is: candles, their places in the batch, and the rejects."""
+    candles, rows, kept, rejects = [], [], [], []
+    for at in positions:
         try:
-            candle = _candle(value)
-            rows.append(_row(table, partition, key, candle))
+            candle = _candle(batch.values[at])
+            row = _row(table, batch.partitions[at], batch.keys[at], candle)
         except InvalidMessage as error:
             rejects.append(_reject(at, str(error)))
         else:
             candles.append(candle)
-            position.append(at)
-    return _Parsed(candles, np.array(position, np.intp), np.array(rows, np.intp)), rejects
+            rows.append(row)
+            kept.append(at)
+    prices = [np.array([getattr(candle, name) for candle in candles], np.float64) for name in _PRICES]  # null is NaN
+    columns = Columns(
+        np.array(rows, np.intp), batch.offsets[kept], batch.speaks[kept],
+        np.array([candle.close_time_ms for candle in candles], np.int64),
+        prices[OPEN], prices[HIGH], prices[LOW], prices[CLOSE], prices[VOLUME],
+        np.array([candle.absent for candle in candles], np.bool_),
+        np.array([candle.revision for candle in candles], np.int64),
+        np.array([ORIGINS.index(candle.origin) for candle in candles], np.int64),
+    )  # fmt: skip
+    return columns, np.array(kept, np.intp), rejects
 
 
 def _candle(value: bytes | None) -> Candle:
@@ -161,62 +170,23 @@ def _unknown_version(version: int) -> str:
 
 
 def _row(table: SeriesTable, partition: int, key: bytes | None, candle: Candle) -> int:
-    """The row of the series that key and value both name."""
+    """The row of the series that key and value both name.
+
+    Raises:
+        InvalidMessage: they name none, or two, or the candle is broken; such a one makes no series known.
+    """
     series = parse_key(key)
     named = Series(candle.exchange, candle.symbol, candle.timeframe)
     if series != named:
         raise InvalidMessage(f"key {key!r} and value {named.key!r} name different series")
-    row = table.row(partition, series.key)
-    if row is not None:
-        return row
-    if reason := why_invalid(candle):  # a broken candle makes no series known
+    if reason := why_invalid(candle):
         raise InvalidMessage(reason)
-    return table.add(series.key, partition)
+    row = table.row(partition, series.key)
+    return table.add(series.key, partition) if row is None else row
 
 
 def _reject(position: int, reason: str) -> Reject:
     return Reject(position, reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…")
-
-
-def _numbers(candles: list[Candle]) -> NDArray[np.float64]:
-    """A row for each of `_NUMBERS`, `(11, n)`; null is NaN."""
-    try:  # packed, since numpy reads bytes faster than Python's numbers
-        numbers = np.frombuffer(b"".join(starmap(_pack, map(_numbers_of, candles))))
-    except struct.error:  # an absent candle holds nulls
-        numbers = np.array(list(map(_numbers_of, candles)), np.float64)
-    return numbers.reshape(-1, len(_NUMBERS)).T.copy()
-
-
-def _columns(batch: Batch, parsed: _Parsed, numbers: NDArray[np.float64]) -> Columns:
-    _, _, closes_at, _, absent, revision, open_, high, low, close, volume = numbers
-    origin = np.empty(len(parsed.candles), np.object_)
-    origin[:] = list(map(_origin_of, parsed.candles))
-    return Columns(
-        parsed.row, batch.offsets[parsed.position], batch.speaks[parsed.position], closes_at.astype(np.int64),
-        open_, high, low, close, volume, absent != 0, revision.astype(np.int64), origin,
-    )  # fmt: skip
-
-
-def _broken(numbers: NDArray[np.float64], timeframe_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which candles break a rule `(n,)`; `why_invalid` says which rule."""
-    version, opens_at, closes_at, received_at, absent, _, open_, high, low, close, volume = numbers
-    sound = (
-        (version == SCHEMA_VERSION)
-        & (closes_at - opens_at == timeframe_ms)
-        & (opens_at % np.where(timeframe_ms <= _GRIDDED_MS, timeframe_ms, 1) == 0)
-        & (received_at >= closes_at - CLOCK_SKEW_MS)
-    )
-    priced = (
-        (low >= LEAST_PRICE)
-        & (high <= MOST_PRICE)
-        & (low <= np.minimum(open_, close))
-        & (high >= np.maximum(open_, close))
-        & (volume >= 0)
-        & (volume <= MOST_VOLUME)
-    )
-    if absent.any():
-        priced = np.where(absent != 0, np.isnan(numbers[6:]).all(axis=0), priced)
-    return np.asarray(~(sound & priced))
 
 
 def why_invalid(candle: Candle) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.continuity import COLD_AFTER_ABSENT, MAX_ABSENT
-from models.feature_state import BLOCK_BARS
+from models.feature_kernel import BLOCK_BARS
 from models.features import CATALOGUE, WARM_UP_BARS, Candles, FeatureState, step
 
 _ROWS_PER_STEP = 500  # a step costs about as much before its first row as these rows do (measured)

@@ -6,7 +6,8 @@ Does not know: why others were withheld, or where the signals go.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from models.events import DeadLetter, Message
 from models.forecast import Forecast
 from models.series_table import SeriesTable
 from models.serving import ServingBundle
+from models.signal_block import SignalBlock
 from models.signal_writer import SignalWriter
 from models.window import WindowRing
 
@@ -49,12 +51,17 @@ class Served:
     """What came of a batch."""
 
     now_ms: int
-    signals: dict[int, list[Message]] = field(default_factory=lambda: defaultdict(list))  # by partition, in order
+    signals: list[SignalBlock] = field(default_factory=list)  # in order
     dead_letters: list[DeadLetter] = field(default_factory=list)
     withheld: Counter[str] = field(default_factory=Counter)  # by reason
     ignored: Counter[str] = field(default_factory=Counter)  # by reason
     signalled: Counter[str] = field(default_factory=Counter)  # by model
     candles: int = 0  # good records of revision 0 that speak, absent ones included
+
+    def messages(self, partition: int) -> Iterator[Message]:
+        """The signals of one partition, in order."""
+        for block in self.signals:
+            yield from block.messages(partition)
 
     def count(self, turn: Columns, verdict: Verdict) -> None:
         """Count what is out of the ordinary, but at or below the resume offset: there it was counted before."""
@@ -74,7 +81,7 @@ class Pending:
         self.bundle = bundle
         self._table = table
         self._ring = ring
-        self._writer = SignalWriter(epoch, bundle, always_direct)
+        self._writer = SignalWriter(epoch, bundle, table, always_direct)
         spec = bundle.spec
         self._windows = np.empty((CAPACITY, spec.lookback_bars, len(spec.features)), np.float32)
         self._requests: list[Request] = []
@@ -107,13 +114,11 @@ class Pending:
 
     def _emit(self, request: Request, forecast: Forecast, served: Served) -> None:
         candles = request.candles
-        keys = [self._table.keys[row] for row in candles.row.tolist()]
-        values = self._writer.write(keys, candles, request.volatility, forecast, served.now_ms)
-        partitions = self._table.partition[candles.row].tolist()
-        for partition, message in zip(
-            partitions, map(Message, keys, values, candles.close_time_ms.tolist()), strict=True
-        ):
-            served.signals[partition].append(message)
+        text, ends = self._writer.write(candles, request.volatility, forecast, served.now_ms)
+        texts, partition = self._table.texts, self._table.partition[candles.row]
+        served.signals.append(
+            SignalBlock(text, ends, texts.keys, texts.key_ends, candles.row, partition, candles.close_time_ms)
+        )
 
 
 def _joined(requests: list[Request]) -> Request:

@@ -9,12 +9,26 @@ they can mix neither candles nor offsets with those of the series' home.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.candle_kernel import head_of
 from models.series import Series, parse_key
+
+UNKNOWN = -1
+"""In place of a row."""
+
+
+class Texts(NamedTuple):
+    """What the records of each row have in common, as compiled functions take it; never changed, only made anew."""
+
+    keys: NDArray[np.uint8]  # side by side
+    key_ends: NDArray[np.int64]  # (rows,)
+    heads: NDArray[np.uint8]  # the beginning of every candle
+    head_ends: NDArray[np.int64]
 
 
 class SeriesTable:
@@ -27,6 +41,7 @@ class SeriesTable:
         self.partition = np.full(capacity, -1, np.int64)
         self._rows_of: defaultdict[int, dict[bytes, int]] = defaultdict(dict)  # by partition, by key
         self._free: list[int] = []
+        self._texts: Texts | None = None  # until a series comes
 
     @property
     def capacity(self) -> int:
@@ -38,14 +53,19 @@ class SeriesTable:
         """Every row in use."""
         return np.flatnonzero(self.partition >= 0)
 
-    def find(self, partitions: Iterable[int], keys: Iterable[bytes | None]) -> list[int]:
-        """The rows of series that are known.
+    @property
+    def texts(self) -> Texts:
+        """The same object for as long as no series comes."""
+        if self._texts is None:
+            keys, heads = self.keys, [head_of(series) for series in self.series]
+            self._texts = Texts(_joined(keys), _ends(keys), _joined(heads), _ends(heads))
+        return self._texts
 
-        Raises:
-            KeyError: one is not.
-        """
+    def find(self, partitions: Iterable[int], keys: Iterable[bytes | None]) -> NDArray[np.intp]:
+        """The rows of series, UNKNOWN for those that are not known."""
+        of_each = zip(partitions, keys, strict=True)
         rows_of = self._rows_of
-        return [rows_of[partition][key] for partition, key in zip(partitions, keys, strict=True)]  # type: ignore[index]
+        return np.array([rows_of[partition].get(key or b"", UNKNOWN) for partition, key in of_each], np.intp)
 
     def row(self, partition: int, key: bytes) -> int | None:
         """The row of one series, None while it is unknown."""
@@ -69,6 +89,7 @@ class SeriesTable:
             self.timeframe_ms = np.concatenate([self.timeframe_ms, np.ones_like(self.timeframe_ms)])
             self.partition = np.concatenate([self.partition, np.full_like(self.partition, -1)])
         self._rows_of[partition][key] = row
+        self._texts = None
         self.timeframe_ms[row] = series.timeframe_ms
         self.partition[row] = partition
         return row
@@ -79,3 +100,11 @@ class SeriesTable:
         self._free += rows.tolist()
         self.partition[rows] = -1
         return rows
+
+
+def _joined(texts: Sequence[bytes]) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(texts), np.uint8)
+
+
+def _ends(texts: Sequence[bytes]) -> NDArray[np.int64]:
+    return np.cumsum([len(text) for text in texts], dtype=np.int64)

@@ -15,7 +15,7 @@ from models.decode import Batch
 from models.errors import InvalidMessage
 from models.events import SCHEMA_VERSION, Signal, decode_signal
 from models.series import Series, parse_key
-from models.series_table import SeriesTable
+from models.series_table import UNKNOWN, SeriesTable
 
 _identity_of = attrgetter("exchange", "symbol", "timeframe")
 _NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
@@ -30,10 +30,10 @@ def decode_signals(table: SeriesTable, batch: Batch, ignored: Counter[str]) -> I
     """Decode a batch; a series met for the first time is given its row in the table."""
     try:
         signals = list(map(decode_signal, batch.values))  # type: ignore[arg-type]  # None is a TypeError
-        rows = table.find(batch.partitions, batch.keys)
-        known = list(map(_identity_of, signals)) == [table.series[row] for row in rows]
-    except (*_NOT_JSON, KeyError):
-        known = False  # which one it is, is found one by one
+    except _NOT_JSON:
+        return _one_by_one(table, batch, ignored)  # which one it is, is found there
+    rows = table.find(batch.partitions, batch.keys).tolist()
+    known = UNKNOWN not in rows and list(map(_identity_of, signals)) == [table.series[row] for row in rows]
     if not known:
         return _one_by_one(table, batch, ignored)
     lengths = table.timeframe_ms[rows].tolist()

@@ -1,98 +1,110 @@
-"""Signals as JSON, many at once: the same records that `encode(Signal(...))` would give, at a third of the cost.
+"""Signals as JSON, many at once: the same records that `encode(Signal(...))` would give, at a tenth of the cost.
 
-Enters: columns of forecasts under one epoch. Leaves: one JSON object each, as bytes. Does not know: partitions, Kafka.
+Enters: columns of forecasts under one epoch. Leaves: one JSON object each, side by side. Does not know: partitions,
+Kafka.
 
 A record is put together from three pieces. Its head is what one series always says under this epoch, its middle what
-all candles of one close share; both are kept as text. Its tail holds the numbers, written for all records at once into
-a page of bytes (n, W): every number is 16 characters wide, ten digits and an exponent, after a blank where it is
-positive, which JSON allows. The price at the close alone is written with all its digits.
+all candles of one close share; both are kept as text. Its tail holds the numbers. The price at the close alone is
+written with all its digits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.activation import Epoch
+from models.candle_kernel import ORIGINS
 from models.decode import Columns
 from models.events import SCHEMA_VERSION, Direction, Skill, encode
 from models.forecast import Forecast
-from models.series import parse_key
+from models.series import Series
+from models.series_table import SeriesTable, Texts
 from models.serving import ServingBundle
+from models.signal_kernel import NOT_A_NUMBER, WIDTH, write_signals
 
 Floats = NDArray[np.float64]
-T = TypeVar("T")
-
 NUMBERS = (
     "location", "scale", "range_location", "range_scale", "har_location", "har_scale", "probability_up",
     "expected_return_bps", "expected_range_bps", "interval_low", "interval_high",
 )  # fmt: skip
 """Columns of a forecast that differ from record to record."""
-WIDTH = 16
-"""Characters of a number: sign, ten digits with a point after the first, `e`, sign, two digits."""
-LEAST, MOST = 1e-99, 9.99e98
-"""Magnitudes outside are written as 0 and as the most: an exponent has two digits, and JSON knows no infinity."""
-
 _DIRECTIONS: dict[int, Direction] = {1: "long", -1: "short", 0: "flat"}
-_ZERO = 110  # place of exponent 0 in the tables
-_SHIFTS = 10.0 ** np.arange(9.0 + _ZERO, 9.0 - _ZERO, -1.0)  # by exponent: brings ten digits before the point
+_SIDES = 3
+_PRICE_CHARS = 25
+"""As many at most has a number with all its digits, `-1.2345678901234567e-308`, and a comma."""
 
 
-def _table(texts: Iterable[str]) -> NDArray[np.uint32]:
-    """Texts of four characters, each as one number."""
-    return np.frombuffer("".join(texts).encode(), np.uint32)
+class _Kept(NamedTuple):
+    """What is said of each row of the table, for as long as no series comes."""
 
-
-_FIRSTS = _table(f"{sign}{i // 10}.{i % 10}" for sign in " -" for i in range(100))
-_FOURS = _table(f"{i:04}" for i in range(10_000))
-_EXPONENTS = _table(f"e{i:+03}" if abs(i) < 100 else "e+00" for i in range(-_ZERO, _ZERO))
+    of: Texts  # of the table then
+    text: NDArray[np.uint8]  # the heads, side by side
+    ends: NDArray[np.int64]  # (rows,)
+    shown: NDArray[np.int8]  # (rows,) 1 where direction is shown
 
 
 class SignalWriter:
     """Writes the signals of one epoch."""
 
-    def __init__(self, epoch: Epoch, bundle: ServingBundle, always_direct: bool) -> None:
+    def __init__(self, epoch: Epoch, bundle: ServingBundle, table: SeriesTable, always_direct: bool) -> None:
         self._epoch = epoch
         self._bundle = bundle
+        self._table = table
         self._always_direct = always_direct
-        self._heads = _Kept(self._head)  # by key
-        self._shown = _Kept(self._shows_direction)
+        self._kept: _Kept | None = None
         names = [f'"{name}":' for name in ("volatility", *NUMBERS)]
         blank = "," + ",".join(name + WIDTH * " " for name in names) + "}"
-        self._blank = np.frombuffer(blank.encode(), np.uint8)
-        self._places = [blank.index(name) + len(name) for name in names]
+        self._tail = np.frombuffer(blank.encode(), np.uint8)
+        self._places = np.array([blank.index(name) + len(name) for name in names])
 
     def write(
-        self, keys: list[bytes], candles: Columns, volatility: Floats, forecast: Forecast, now_ms: int
-    ) -> list[bytes]:
-        """One JSON object a candle; `keys` are those of its series.
+        self, candles: Columns, volatility: Floats, forecast: Forecast, now_ms: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """One JSON object a candle, side by side, and where each ends.
 
         Raises:
             ValueError: a number is NaN.
         """
-        heads = map(self._heads.__getitem__, keys)
-        middles = self._middles(keys, candles, forecast, now_ms)
-        closes = encode(candles.close.tolist())[1:-1].split(b",")
-        tails = self._tails(volatility, forecast)
-        return list(map(b"".join, zip(heads, middles, closes, tails, strict=True)))
+        kept, count = self._heads(), len(candles.row)
+        middle, texts = self._middles(candles, kept.shown[candles.row] * forecast.direction, now_ms)
+        middles, middle_ends = np.frombuffer(b"".join(texts), np.uint8), np.cumsum([len(text) for text in texts])
+        prices = np.frombuffer(encode(candles.close.tolist()), np.uint8)[1:-1]
+        numbers = np.array([volatility, *(getattr(forecast, name) for name in NUMBERS)])  # (12, n)
+        most = int(np.diff(kept.ends, prepend=0).max()) + max(map(len, texts)) + _PRICE_CHARS + len(self._tail)
+        out, ends = np.empty(count * most, np.uint8), np.empty(count, np.int64)
+        length = write_signals(
+            out, ends, kept.text, kept.ends, candles.row, middles, middle_ends, middle, prices,
+            self._tail, self._places, numbers,
+        )  # fmt: skip
+        if length == NOT_A_NUMBER:
+            raise ValueError(
+                "a signal holds NaN; features, weights and prices are finite, so this is a mistake of ours"
+            )
+        return out[:length], ends
 
-    def _head(self, key: bytes) -> bytes:
-        exchange, symbol, timeframe = parse_key(key)
+    def _heads(self) -> _Kept:
+        texts = self._table.texts
+        if self._kept is None or self._kept.of is not texts:
+            heads = [self._head(series) for series in self._table.series]
+            shown = [self._shows_direction(series.symbol) for series in self._table.series]
+            text, ends = np.frombuffer(b"".join(heads), np.uint8), np.cumsum([len(head) for head in heads])
+            self._kept = _Kept(texts, text, ends, np.array(shown, np.int8))
+        return self._kept
+
+    def _head(self, series: Series) -> bytes:
         spec = self._bundle.spec
         fields = {
             "v": SCHEMA_VERSION,
-            "exchange": exchange,
-            "symbol": symbol,
-            "timeframe": timeframe,
+            **series._asdict(),
             "horizon_bars": spec.horizon_bars,
             "dof": spec.distribution.dof,
             "ewma_scale": spec.baselines.return_scale,
             "ewma_dof": spec.baselines.return_dof,
             "interval_coverage": spec.calibration.interval_coverage,
-            "proven": self._proven(symbol),
+            "proven": self._proven(series.symbol),
             "model": self._epoch.model,
             "bundle": self._epoch.bundle,
             "epoch": self._epoch.number,
@@ -102,80 +114,29 @@ class SignalWriter:
     def _proven(self, symbol: str) -> tuple[Skill, ...]:
         return self._epoch.proven if symbol in self._bundle.symbols else ()
 
-    def _middles(self, keys: list[bytes], candles: Columns, forecast: Forecast, now_ms: int) -> Iterator[bytes]:
-        """Times, origin and direction, up to the price at the close."""
+    def _shows_direction(self, symbol: str) -> bool:
+        """Only what is proven for the symbol, unless the owner of this process wants it shown anyway."""
+        return self._always_direct or "direction" in self._proven(symbol)
+
+    def _middles(self, candles: Columns, side: NDArray[np.int8], now_ms: int) -> tuple[NDArray[np.int64], list[bytes]]:
+        """Times, origin and direction, up to the price at the close: which text each takes, and the texts.
+
+        Neighbours mostly say the same, since series close together.
+        """
+        said = (candles.close_time_ms * len(ORIGINS) + candles.origin) * _SIDES + (side + 1)
+        new = np.ones(len(said), np.bool_)
+        np.not_equal(said[1:], said[:-1], out=new[1:])
+        return np.cumsum(new) - 1, [self._middle(number, now_ms) for number in said[new].tolist()]
+
+    def _middle(self, number: int, now_ms: int) -> bytes:
+        rest, side = divmod(number, _SIDES)
+        close_time_ms, origin = divmod(rest, len(ORIGINS))
         spec = self._bundle.spec
-
-        def middle(of: tuple[int, str, int]) -> bytes:
-            close_time_ms, origin, side = of
-            fields = {
-                "close_time_ms": close_time_ms,
-                "target_time_ms": close_time_ms + spec.horizon_bars * spec.timeframe_ms,
-                "direction": _DIRECTIONS[side],
-                "origin": origin,
-                "predicted_at_ms": now_ms,
-            }
-            return encode(fields)[1:-1] + b',"close":'
-
-        sides = self._sides(keys, forecast.direction)
-        of_each = zip(candles.close_time_ms.tolist(), candles.origin.tolist(), sides, strict=True)
-        return map(_Kept(middle).__getitem__, of_each)
-
-    def _sides(self, keys: list[bytes], direction: NDArray[np.int8]) -> list[int]:
-        """Flat unless direction is proven for the symbol, or the owner of this process wants it shown anyway."""
-        if "direction" not in self._epoch.proven and not self._always_direct:
-            return [0] * len(keys)
-        sides: list[int] = (direction * np.array([self._shown[key] for key in keys])).tolist()
-        return sides
-
-    def _shows_direction(self, key: bytes) -> bool:
-        return self._always_direct or "direction" in self._proven(parse_key(key).symbol)
-
-    def _tails(self, volatility: Floats, forecast: Forecast) -> list[bytes]:
-        """All the other numbers."""
-        numbers = np.array([volatility, *(getattr(forecast, name) for name in NUMBERS)])  # (12, n)
-        page = np.empty((numbers.shape[1], len(self._blank)), np.uint8)  # (n, W)
-        page[:] = self._blank
-        for place, cells in zip(self._places, written(numbers), strict=True):
-            page[:, place : place + WIDTH] = cells
-        tails: list[bytes] = page.view(f"S{page.shape[1]}")[:, 0].tolist()
-        return tails
-
-
-class _Kept(dict[Any, T]):
-    """Values, each made when it is first asked for."""
-
-    def __init__(self, make: Callable[[Any], T]) -> None:
-        self._make = make
-
-    def __missing__(self, of: Any) -> T:
-        value = self[of] = self._make(of)
-        return value
-
-
-def written(numbers: Floats) -> NDArray[np.uint8]:
-    """Numbers of any shape as ASCII, `(..., WIDTH)`, e.g. `-1.234567890e-02`; within 1e-9 of the number itself.
-
-    Raises:
-        ValueError: one is NaN.
-    """
-    size = np.abs(numbers)
-    if np.isnan(size.sum()):
-        raise ValueError("a signal holds NaN; features, weights and prices are finite, so this is a mistake of ours")
-    np.minimum(size, MOST, out=size)
-    size[size < LEAST] = 0.0
-    exponent = np.floor(np.log10(size + (size == 0.0))).astype(np.intp)
-    digits = np.rint(size * _SHIFTS.take(exponent + _ZERO))  # ten of them
-    over = digits >= 1e10  # rounded up to the next power, or the logarithm was a hair too small
-    if over.any():
-        exponent[over] += 1
-        digits[over] = np.rint(size[over] * _SHIFTS[exponent[over] + _ZERO])
-    pair = np.floor(digits / 1e8)
-    eight = digits - pair * 1e8
-    four = np.floor(eight / 1e4)
-    text = np.empty((*numbers.shape, WIDTH // 4), np.uint32)  # four characters at a time
-    text[..., 0] = _FIRSTS.take((pair + 100.0 * (numbers < 0.0)).astype(np.intp))
-    text[..., 1] = _FOURS.take(four.astype(np.intp))
-    text[..., 2] = _FOURS.take((eight - four * 1e4).astype(np.intp))
-    text[..., 3] = _EXPONENTS.take(exponent + _ZERO)
-    return text.view(np.uint8)
+        fields = {
+            "close_time_ms": close_time_ms,
+            "target_time_ms": close_time_ms + spec.horizon_bars * spec.timeframe_ms,
+            "direction": _DIRECTIONS[side - 1],
+            "origin": ORIGINS[origin],
+            "predicted_at_ms": now_ms,
+        }
+        return encode(fields)[1:-1] + b',"close":'

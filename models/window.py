@@ -9,8 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from models.window_kernel import gather, push
+
 Features = NDArray[np.float32]
 Rows = NDArray[np.intp]
+_ALL = np.empty(0, np.int64)
 
 
 class WindowRing:
@@ -22,6 +25,7 @@ class WindowRing:
     def __init__(self, capacity: int, features: int, bars: int = 256) -> None:
         self.bars = bars
         self.filled: NDArray[np.int64] = np.zeros(capacity, np.int64)  # how many were pushed since the row was reset
+        self._features = np.arange(features)
         self._ring: Features = np.zeros((capacity, 2 * bars, features), np.float32)
 
     @property
@@ -44,11 +48,7 @@ class WindowRing:
 
     def push(self, rows: Rows, features: Features) -> None:
         """Append features (n, F) to unique rows."""
-        filled = self.filled[rows]
-        place = filled % self.bars
-        self._ring[rows, place] = features
-        self._ring[rows, place + self.bars] = features
-        self.filled[rows] = filled + 1
+        push(self._ring, self.filled, rows, features)
 
     def gather(
         self, rows: Rows, lookback: int, columns: NDArray[np.intp] | slice = slice(None), out: Features | None = None
@@ -64,11 +64,8 @@ class WindowRing:
         Returns:
             (n, L, F) float32, C-contiguous; `out` where given.
         """
-        start = rows * (2 * self.bars) + (self.filled[rows] - 1) % self.bars + (self.bars + 1 - lookback)
-        places = start[:, None] + np.arange(lookback)  # (n, L), rows of the ring laid flat
-        # Nothing is ever clipped: this mode alone lets numpy write into `out` without a copy on the way.
-        flat = self._ring.reshape(-1, self._ring.shape[2])
-        if isinstance(columns, slice) and columns == slice(None):
-            return flat.take(places, axis=0, out=out, mode="clip")
-        chosen = np.arange(flat.shape[1])[columns]
-        return flat.take(places, axis=0, mode="clip").take(chosen, axis=2, out=out, mode="clip")
+        chosen = _ALL if isinstance(columns, slice) and columns == slice(None) else self._features[columns]
+        if out is None:
+            out = np.empty((len(rows), lookback, len(chosen) or len(self._features)), np.float32)
+        gather(self._ring, self.filled, rows, chosen, out)
+        return out

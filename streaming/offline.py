@@ -37,7 +37,7 @@ def predict_files(bundle_file: Path, source: Source, out: Path) -> dict[str, Any
     with out.open("wb") as file:
         records = (turn.messages for turn in turns(table, {}, 1, CLOSES_A_TURN, Progress()))
         for served in serve_offline(bundle, records):
-            for message in served.signals.get(0, ()):
+            for message in served.messages(0):
                 file.write(message.value + b"\n")
             counted["candles"] += served.candles
             counted["signals"] += sum(served.signalled.values())

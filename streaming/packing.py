@@ -18,6 +18,8 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from models.errors import CandlewickError
 from models.events import Message
+from models.signal_block import SignalBlock
+from streaming.record_batch import batches_of
 
 ACK_TIMEOUT_S = 120.0
 _NO_HEADERS: list[tuple[str, bytes]] = []
@@ -49,6 +51,20 @@ async def send_packed(producer: AIOKafkaProducer, topic: str, partition: int, me
         acks.append(Ack(await producer.send_batch(batch, topic, partition=partition), fitted))
         done += fitted
     return acks
+
+
+async def send_blocks(
+    producer: AIOKafkaProducer, topic: str, blocks: Sequence[SignalBlock], most_bytes: int
+) -> list[Ack]:
+    """Send signals in order; `acknowledged` waits until they are safe.
+
+    Raises:
+        CandlewickError: one alone is larger than a batch may be.
+    """
+    return [
+        Ack(await producer.send_batch(batch, topic, partition=partition), batch.record_count())
+        for partition, batch in batches_of(blocks, most_bytes)
+    ]
 
 
 def _fill(batch: BatchBuilder, messages: Sequence[Message], first: int) -> int:

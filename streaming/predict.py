@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,13 +21,14 @@ from models.activation import Timeline
 from models.engine import Engine
 from models.events import Activation, DeadLetter, encode
 from models.pending import Served
+from models.signal_block import SignalBlock
 from streaming import metrics
 from streaming.batches import BatchSource, Fetched
 from streaming.channel import BatchChannel
-from streaming.clients import close_all, new_producer, start
+from streaming.clients import BATCH_BYTES, close_all, new_producer, start
 from streaming.memory import settle
 from streaming.model_log import ModelLog
-from streaming.packing import Ack, acknowledged, send_packed
+from streaming.packing import Ack, acknowledged, send_blocks
 from streaming.settings import Settings
 from streaming.topics import check_topics
 
@@ -117,11 +119,9 @@ class Predict(Service):
         """
         topic, timeout_s = self._settings.topic("signals"), self._settings.predict.kafka_timeout_s
         acks: list[Ack] = []
-        for partition, messages in served.signals.items():
-            acks += await send_packed(self._producer, topic, partition, messages)
-            if sum(ack.records for ack in acks) >= REQUEST_RECORDS:
-                await acknowledged(acks, timeout_s)
-                acks = []
+        for blocks in _requests(served.signals):
+            await acknowledged(acks, timeout_s)
+            acks = await send_blocks(self._producer, topic, blocks, BATCH_BYTES)
         acks += [await self._bury(letter) for letter in served.dead_letters]
         await acknowledged(acks, timeout_s)
 
@@ -152,3 +152,15 @@ class Predict(Service):
                 "late switch: closes up to the newest were signalled under the old bundle newest_close_ms=%d "
                 "effective_from_ms=%d", newest, activation.effective_from_ms,
             )  # fmt: skip
+
+
+def _requests(blocks: Sequence[SignalBlock]) -> Iterator[Sequence[SignalBlock]]:
+    """Cut into what goes on its way at once."""
+    first = records = 0
+    for end, block in enumerate(blocks, 1):
+        records += len(block.row)
+        if records >= REQUEST_RECORDS:
+            yield blocks[first:end]
+            first, records = end, 0
+    if first < len(blocks):
+        yield blocks[first:]

@@ -10,6 +10,8 @@ This reaches into aiokafka, which the project holds to one minor version.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Collection, Mapping
 from itertools import islice
 from typing import Any, TypeAlias
@@ -17,6 +19,10 @@ from typing import Any, TypeAlias
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import FetchResult
 
+MUCH_LEFT = 1_000
+"""Records of a partition that the others do not run away from; live, there never are as many."""
+IN_STEP_S = 0.5
+"""As long as this the others wait for it, once a batch; its broker may be away."""
 Taken: TypeAlias = dict[TopicPartition, list[Any]]
 """Records with `key`, `value`, `offset` and `timestamp`; whose partition it is, only the dictionary says."""
 
@@ -30,7 +36,12 @@ async def take(
     exceeded by one record a partition. Once the first record is in hand nothing here waits: all that is returned was
     taken in one step of the event loop. What is taken of some partitions only (`of`, not empty) lets the others wait:
     no more of them is fetched than lies here already.
+
+    A partition of which much is left and nothing lies here yet is waited for, within a bound: else the others would run
+    away from it.
     """
+    if of is None:
+        await _in_step(consumer)
     return _fetched(consumer, about, of) or await consumer.getmany(*(of or ()), timeout_ms=wait_ms, max_records=about)
 
 
@@ -48,6 +59,26 @@ async def standing(
     """Where partitions stand: after the last record that is done, or, while all that was taken is done, where the
     consumer reads on, which may be past the end of a transaction."""
     return {tp: max(at, await consumer.position(tp)) if idle else at for tp, at in done.items()}
+
+
+async def _in_step(consumer: AIOKafkaConsumer) -> None:
+    deadline = time.monotonic() + IN_STEP_S
+    while _is_outrun(consumer) and (left_s := deadline - time.monotonic()) > 0:
+        more = consumer._fetcher._create_fetch_waiter()
+        await asyncio.wait([more], timeout=left_s)
+        more.cancel()
+
+
+def _is_outrun(consumer: AIOKafkaConsumer) -> bool:
+    """Whether nothing lies here of a partition of which much is left."""
+    assignment = consumer._subscription.subscription.assignment
+    if assignment is None:
+        return False
+    missing = (assignment.state_value(tp) for tp in assignment.tps if tp not in consumer._fetcher._records)
+    return any(
+        state.has_valid_position and not state.paused and (state.lso or 0) - state.position >= MUCH_LEFT
+        for state in missing
+    )
 
 
 def _fetched(consumer: AIOKafkaConsumer, about: int, of: Collection[TopicPartition] | None) -> Taken:

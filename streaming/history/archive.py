@@ -25,6 +25,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from numpy.typing import NDArray
 
+from models.candle_kernel import ORIGINS
 from models.decode import Columns, decode_batch
 from models.errors import CandlewickError
 from models.folder_lock import alone
@@ -189,7 +190,7 @@ class Archiver:
     def _wanted(self, columns: Columns) -> NDArray[np.bool_]:
         """`(n,)`: candles of an exchange's own word; what is left out is counted by its reason."""
         named = np.array([can_be_named(series.symbol) for series in self._table.series] or [True], np.bool_)
-        reason = columns.origin.copy()
+        reason = np.array(ORIGINS, np.object_)[columns.origin]
         reason[np.isin(columns.origin, OWN_ORIGINS) | self._options.with_replayed] = ""
         if len(reason):
             reason[~named[columns.row]] = "of a symbol that no file can name"

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.candle_kernel import ORIGINS
 from models.candle_rows import MAX_SYMBOL_CHARS
 from models.decode import Batch, Columns
 from models.series import Series, canonical_symbol
 from models.series_rows import SeriesRows, united
 from models.series_table import SeriesTable
 
-OWN_ORIGINS = ("live", "repaired", "backfilled")
+OWN_ORIGINS = [ORIGINS.index(name) for name in ("live", "repaired", "backfilled")]
 """What an exchange itself has said; the others were replayed from files or made up."""
 
 
@@ -76,5 +77,5 @@ def columns_of(rows: SeriesRows, series: Series) -> Columns:
         volume=rows.ohlcv[4],
         absent=np.zeros(count, np.bool_),
         revision=rows.revision.astype(np.int64),
-        origin=np.full(count, "", np.object_),
+        origin=np.zeros(count, np.int64),
     )

@@ -118,8 +118,8 @@ def run(
         batch = fetch(arrivals[first : first + size], resume)
         first += size
         served, homes = engine.serve(batch, timeline, NOW_MS), set(zip(batch.partitions, batch.keys, strict=True))
-        for partition, messages in served.signals.items():
-            for message in messages:
+        for partition in sorted(set(batch.partitions)):
+            for message in served.messages(partition):
                 signal = decode_signal(message.value)
                 assert message.key == Series(signal.exchange, signal.symbol, signal.timeframe).key
                 assert message.timestamp_ms == signal.close_time_ms

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from models.candle_kernel import ORIGINS
 from models.decode import LEAST_PRICE, MAX_REASON, MOST_PRICE, MOST_VOLUME, decode_batch
 from models.events import Candle, DeadLetter, encode
 from models.series import Series
@@ -63,7 +64,7 @@ def test_decode_batch_of_good_candles_gives_their_columns() -> None:
         np.testing.assert_array_equal(getattr(columns, name), np.array(wanted, np.float64))
     assert columns.absent.tolist() == [False, True, False]
     assert columns.revision.tolist() == [0, 0, 3]
-    assert columns.origin.tolist() == ["live", "live", "repaired"]
+    assert [ORIGINS[origin] for origin in columns.origin.tolist()] == ["live", "live", "repaired"]
 
 
 def test_decode_batch_of_nothing_is_nothing() -> None:

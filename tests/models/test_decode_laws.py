@@ -6,24 +6,25 @@ import math
 from typing import Any
 
 import msgspec
-import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from models.candle_kernel import ORIGINS
 from models.decode import (
     LEAST_PRICE,
     MOST_PRICE,
     MOST_VOLUME,
     Columns,
     Reject,
-    _broken,
-    _numbers,
+    _decode_one_by_one,
+    _read_at_once,
     decode_batch,
     why_invalid,
 )
 from models.errors import InvalidMessage
-from models.events import Candle
-from models.series import Series, timeframe_ms
+from models.events import Candle, encode
+from models.series import Series
 from models.series_table import SeriesTable
 from tests.models.any_event import any_event
 from tests.models.candle_records import (
@@ -40,6 +41,7 @@ from tests.models.candle_records import (
 )
 from tests.models.poison import CLOSE_MS, GOOD, POISON
 
+OMEGA = Series("binance", "Ω/USDT", "1m")
 HALF = len(GOOD) // 2
 
 
@@ -119,19 +121,75 @@ def odd_candles(draw: st.DrawFn) -> Candle:
 
 @laws
 @given(candle=odd_candles() | any_event(Candle))
-def test_broken_and_why_invalid_agree_on_every_candle(candle: Candle) -> None:
-    reason = why_invalid(candle)
+def test_verdict_on_any_candle_is_what_why_invalid_says(candle: Candle) -> None:
+    """Whether it is read at once, by a series that is known, or with care, by one that is not."""
+    key = f"{candle.exchange}|{candle.symbol}|{candle.timeframe}".encode()
+    table, fresh = SeriesTable(), SeriesTable()
     try:
-        length_ms = timeframe_ms(candle.timeframe)
-    except InvalidMessage:
-        assert reason.startswith("timeframe ")
+        table.add(key, 0)
+    except InvalidMessage as error:
+        reason = str(error)
     else:
-        assert _broken(_numbers([candle]), np.array([length_ms])).tolist() == [reason != ""]
+        reason = why_invalid(candle)
+    batch = make_batch([Record(key, encode(candle))])
+    columns, rejects = decode_batch(table, batch)
+    again, rejects_again = decode_batch(fresh, batch)
+    assert rejects == rejects_again
+    assert readable(table, columns) == readable(fresh, again)
+    assert [len(columns.row), len(rejects)] == ([0, 1] if reason else [1, 0])
+    if not reason:
+        wanted = (candle.close_time_ms, candle.open, candle.close, candle.volume, candle.revision, candle.origin)
+        found = (columns.close_time_ms, columns.open, columns.close, columns.volume, columns.revision)
+        read = [*(column[0] for column in found), ORIGINS[columns.origin[0]]]
+        assert [None if value != value else value for value in read] == list(wanted)  # noqa: PLR0124 - NaN
 
 
 @laws
-@given(candles=st.lists(odd_candles(), min_size=1, max_size=8))
-def test_broken_of_many_is_that_of_each(candles: list[Candle]) -> None:
-    length_ms = np.array([timeframe_ms(candle.timeframe) for candle in candles])
-    each = [_broken(_numbers([candle]), length_ms[i : i + 1]).item() for i, candle in enumerate(candles)]
-    assert _broken(_numbers(candles), length_ms).tolist() == each
+@given(
+    digits=st.integers(1, 10**18), point=st.integers(0, 20), style=st.sampled_from(["", "e", "E"]),
+    exponent=st.integers(-30, 30),
+)  # fmt: skip
+@example(digits=2**53, point=0, style="", exponent=0)
+@example(digits=2**53 + 1, point=0, style="", exponent=0)
+@example(digits=30_000_000_000_000_004, point=17, style="", exponent=0)
+@example(digits=1, point=0, style="e", exponent=-15)
+def test_number_is_read_as_the_nearest_float_however_it_is_written(
+    digits: int, point: int, style: str, exponent: int
+) -> None:
+    text = str(digits).zfill(point + 1)
+    text = f"{text[: len(text) - point]}.{text[len(text) - point :]}" if point else text
+    text += f"{style}{exponent}" if style else ""
+    table = SeriesTable()
+    table.add(BTC.key, 0)
+    record = Record(BTC.key, GOOD.replace(b'"volume":12.5', f'"volume":{text}'.encode()))
+    columns, rejects = decode_batch(table, make_batch([record]))
+    assert columns.volume.tolist() == ([float(text)] if 0 <= float(text) <= MOST_VOLUME else [])
+    assert len(columns.row) + len(rejects) == 1
+
+
+def test_what_our_encoder_writes_is_read_at_once() -> None:
+    candles = [
+        make_candle(series, START_SLOT + slot, volume=volume, origin=origin, revision=slot)
+        for slot, origin in enumerate(ORIGINS)
+        for series in (BTC, ETH, OMEGA)
+        for volume in (0.0, 1e-8, 123_456.789, 1e15, 0.1)
+    ]
+    table = SeriesTable()
+    for series in (BTC, ETH, OMEGA):
+        table.add(series.key, 0)
+    _, good = _read_at_once(table, make_batch([record_of(candle) for candle in candles]))
+    assert good.all()
+
+
+@pytest.mark.parametrize("other", [b" ", b"x", b"0", b"-", b".", b"e", b'"', b"}", b","])
+def test_one_byte_too_many_or_another_never_passes_for_the_candle(other: bytes) -> None:
+    """Whatever is changed in the record: it is read as `decode_candle` reads it, or refused as it refuses it."""
+    table = SeriesTable()
+    table.add(BTC.key, 0)
+    forged = [GOOD[:at] + other + GOOD[at + cut :] for at in range(len(GOOD) + 1) for cut in (0, 1)]
+    forged += [GOOD[:at] + GOOD[at + 1 :] for at in range(len(GOOD))]
+    batch = make_batch([Record(BTC.key, value) for value in forged])
+    columns, rejects = decode_batch(table, batch)
+    careful, _, refused = _decode_one_by_one(table, batch, list(range(len(forged))))
+    assert rejects == refused
+    assert readable(table, columns) == readable(table, careful)

@@ -77,5 +77,5 @@ def test_engine_of_a_burst_larger_than_a_model_call_gives_every_signal_once() ->
 def test_engine_of_an_empty_batch_gives_nothing() -> None:
     nothing = Batch([], [], [], np.zeros(0, np.int64), np.zeros(0, np.bool_))
     served = new_engine().serve(nothing, ONE_MODEL, now_ms=0)
-    assert (served.signals, served.dead_letters, served.candles) == ({}, [], 0)
+    assert (served.signals, served.dead_letters, served.candles) == ([], [], 0)
     assert new_engine().rewind_offsets() == {}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.continuity import COLD_AFTER_ABSENT
-from models.features import CATALOGUE, WARM_UP_BARS, Candles, FeatureState, _bollinger, step
+from models.features import CATALOGUE, WARM_UP_BARS, Candles, FeatureState, step
 from tests.models.random_candles import FIRST_SLOT, MINUTE, candles_at, closes_at, random_ohlcv, step_through
 
 laws = settings(derandomize=True, deadline=None, max_examples=20, phases=(Phase.explicit, Phase.generate, Phase.shrink))
@@ -129,12 +129,3 @@ def test_features_see_no_more_than_the_warm_up() -> None:
 
 def test_closes_at_is_the_grid_that_the_step_counts() -> None:
     np.testing.assert_array_equal(closes_at(3) // MINUTE, FIRST_SLOT + np.arange(3))
-
-
-def test_bollinger_of_a_single_row_is_summed_as_among_others() -> None:
-    """The float32 of a feature would hide the difference, save once in many millions of candles."""
-    random = np.random.default_rng(1)
-    closes, close, unit = random.uniform(99, 101, (20, 64)), random.uniform(99, 101, 64), random.uniform(0.01, 1, 64)
-    together = _bollinger(closes, close, unit)
-    alone = [_bollinger(closes[:, [row]], close[[row]], unit[[row]])[0] for row in range(64)]
-    assert together.tolist() == alone

@@ -20,7 +20,7 @@ def columns(rows: NDArray[np.intp], slot: int = 0) -> Columns:
     close = 100.0 + rows.astype(np.float64)
     return Columns(
         rows, np.arange(n), np.ones(n, np.bool_), np.full(n, (START_SLOT + slot) * MINUTE), close, close, close, close,
-        np.ones(n), np.zeros(n, np.bool_), np.zeros(n, np.int64), np.full(n, "live", np.object_),
+        np.ones(n), np.zeros(n, np.bool_), np.zeros(n, np.int64), np.zeros(n, np.int64),
     )  # fmt: skip
 
 
@@ -45,15 +45,15 @@ class World:
         self.pending.add(Request(columns(again, slot), features[again], np.full(len(again), 1e-3)), self.served)
 
     def signals(self, partition: int) -> list[Signal]:
-        return [decode_signal(message.value) for message in self.served.signals.get(partition, ())]
+        return [decode_signal(message.value) for message in self.served.messages(partition)]
 
 
 def test_pending_says_nothing_until_it_is_flushed_or_full() -> None:
     world = World()
     world.ask(0)
-    assert world.served.signals == {}
+    assert world.served.signals == []
     world.pending.flush(world.served)
-    assert {partition: len(messages) for partition, messages in world.served.signals.items()} == {5: 1, 2: 1}
+    assert {partition: len(world.signals(partition)) for partition in (5, 2, 0)} == {5: 1, 2: 1, 0: 0}
     world.pending.flush(world.served)
     assert world.served.signalled == {"default-1m": 2}
 
@@ -88,7 +88,7 @@ def test_pending_messages_carry_key_and_event_time() -> None:
     world = World()
     world.ask(4)
     world.pending.flush(world.served)
-    (message,) = world.served.signals[2]
+    (message,) = world.served.messages(2)
     assert (message.key, message.timestamp_ms) == (ETH.key, (START_SLOT + 4) * MINUTE)
 
 

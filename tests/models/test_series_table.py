@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from models.errors import InvalidMessage
 from models.series import Series
-from models.series_table import SeriesTable
+from models.series_table import UNKNOWN, SeriesTable
 from tests.models.candle_records import BTC, ETH, laws
 
 
@@ -30,13 +30,11 @@ def test_table_add_of_a_key_that_is_none_leaves_no_trace() -> None:
     assert len(table.rows) == len(table.series) == 0
 
 
-def test_table_find_of_an_unknown_series_is_a_key_error() -> None:
+def test_table_find_of_an_unknown_series_says_so() -> None:
     table = SeriesTable()
     table.add(BTC.key, 0)
-    assert table.find([0], [BTC.key]) == [0]
-    for partition, key in [(1, BTC.key), (0, ETH.key), (0, None)]:
-        with pytest.raises(KeyError):
-            table.find([partition], [key])
+    found = table.find([0, 1, 0, 0, 0], [BTC.key, BTC.key, ETH.key, None, BTC.key])
+    assert found.tolist() == [0, UNKNOWN, UNKNOWN, UNKNOWN, 0]
 
 
 def test_table_drop_takes_rows_back_for_others() -> None:

@@ -46,7 +46,7 @@ def offline() -> Signals:
     """What the engine says of the table, with no Kafka in between."""
     records = (turn.messages for turn in turns(table(), {}, 1, 50, Progress()))
     served = serve_offline(make_ready(blob(), device="cpu"), records)
-    return [decode_signal(message.value) for each in served for message in each.signals.get(0, ())]
+    return [decode_signal(message.value) for each in served for message in each.messages(0)]
 
 
 @pytest.fixture

@@ -37,11 +37,7 @@ def table() -> CandleTable:
 
 def signals_offline(closes: int) -> list[Signal]:
     records = (turn.messages for turn in turns(table(), {}, 1, closes, Progress()))
-    return [
-        decode_signal(message.value)
-        for served in serve_offline(BUNDLE, records)
-        for message in served.signals.get(0, ())
-    ]
+    return [decode_signal(message.value) for served in serve_offline(BUNDLE, records) for message in served.messages(0)]
 
 
 def test_offline_signals_are_those_of_the_engine_but_for_the_epoch() -> None:
