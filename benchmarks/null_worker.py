@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models import engine
 from models.features import CATALOGUE, Candles, FeatureState
-from models.predictor import WindowedPredictor
+from models.predictor import CPU_CHUNK, WindowedPredictor
 from models.serving import ServingBundle, make_ready
 from models.spec import OUTPUTS
 from streaming import model_log
@@ -27,6 +27,8 @@ NULL_VOLATILITY = 1e-3
 
 class NullPredictor:
     """Answers zeros."""
+
+    chunk = CPU_CHUNK
 
     def predict(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.zeros((len(windows), OUTPUTS), np.float32)

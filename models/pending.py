@@ -26,7 +26,7 @@ from models.signal_writer import SignalWriter
 from models.window import WindowRing
 
 CAPACITY = 1_024
-"""Windows gathered before the model is called: 6 MB at 64 bars of 23 features, so it stays near the cache."""
+"""Requests whose signals are written together."""
 
 
 class Request(NamedTuple):
@@ -72,7 +72,7 @@ class Served:
 
 
 class Pending:
-    """Requests under one epoch; full, it calls the model by itself."""
+    """Requests under one epoch; the model is called for a chunk of windows at a time, and by itself where it is full."""
 
     def __init__(
         self, epoch: Epoch, bundle: ServingBundle, table: SeriesTable, ring: WindowRing, always_direct: bool
@@ -83,33 +83,45 @@ class Pending:
         self._ring = ring
         self._writer = SignalWriter(epoch, bundle, table, always_direct)
         spec = bundle.spec
-        self._windows = np.empty((CAPACITY, spec.lookback_bars, len(spec.features)), np.float32)
+        chunk = min(bundle.predictor.chunk, CAPACITY)
+        self._windows = np.empty((chunk, spec.lookback_bars, len(spec.features)), np.float32)
+        self._gathered = 0
+        self._raw: list[NDArray[np.float32]] = []  # what the model said of requests that still wait
         self._requests: list[Request] = []
         self._size = 0
 
     def add(self, request: Request, served: Served) -> None:
         """Gather the windows as they are now; the series may advance afterwards."""
         while request.size:
-            room = CAPACITY - self._size
+            room = min(CAPACITY - self._size, len(self._windows) - self._gathered)
             now = request if request.size <= room else request.take(slice(room))
-            into = self._windows[self._size : self._size + now.size]
+            into = self._windows[self._gathered : self._gathered + now.size]
             self._ring.gather(now.candles.row, self.bundle.spec.lookback_bars, self.bundle.columns, into)
             self._requests.append(now)
+            self._gathered += now.size
             self._size += now.size
+            if self._gathered == len(self._windows):
+                self._ask()
             if self._size == CAPACITY:
                 self.flush(served)
             request = request.take(slice(now.size, None))
+
+    def _ask(self) -> None:
+        """Call the model while the windows are in the cache."""
+        if self._gathered:
+            self._raw.append(self.bundle.predictor.predict(self._windows[: self._gathered]))
+            self._gathered = 0
 
     def flush(self, served: Served) -> None:
         """Predict what waits, and add its signals."""
         if not self._size:
             return
-        raw = self.bundle.predictor.predict(self._windows[: self._size])
-        request = _joined(self._requests)
+        self._ask()
+        request, raw = _joined(self._requests), np.concatenate(self._raw)
         close = request.candles.close
         forecast = self.bundle.interpreter.interpret(raw, close, request.volatility, request.features)
         served.signalled[self.epoch.model] += self._size
-        self._requests, self._size = [], 0
+        self._requests, self._raw, self._size = [], [], 0
         self._emit(request, forecast, served)
 
     def _emit(self, request: Request, forecast: Forecast, served: Served) -> None:

@@ -69,6 +69,7 @@ class WindowedPredictor:
         self.lookback_bars = bundle.spec.lookback_bars
         self._window = (self.lookback_bars, len(bundle.spec.features))
         self._network = fresh_network(bundle.spec, bundle.tensors, device)
+        self.chunk = chunk_of(self._network)
         self._hold_to_golden()
 
     def predict(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -108,12 +109,20 @@ def fresh_network(spec: Spec, tensors: Tensors, device: str) -> torch.nn.Module:
     return network.to(choose_device(device)).eval()
 
 
+def chunk_of(network: torch.nn.Module) -> int:
+    """How many windows it takes best at a time."""
+    return CUDA_CHUNK if _is_on_gpu(network) else CPU_CHUNK
+
+
+def _is_on_gpu(network: torch.nn.Module) -> bool:
+    return next(network.parameters()).is_cuda
+
+
 def run_network(network: torch.nn.Module, windows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Send windows (B, L, F) through a network chunk by chunk: (B, 4)."""
     import torch
 
-    cuda = next(network.parameters()).is_cuda
-    chunk = CUDA_CHUNK if cuda else CPU_CHUNK
+    cuda, chunk = _is_on_gpu(network), chunk_of(network)
     outputs = np.empty((len(windows), OUTPUTS), np.float32)
     source = torch.from_numpy(np.require(windows, np.float32, "W"))  # torch warns of what it could not write to
     with torch.inference_mode(), _full_precision() if cuda else nullcontext():
