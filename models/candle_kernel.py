@@ -53,6 +53,68 @@ _ORIGINS_TEXT, _ORIGINS_AT = _side_by_side(ORIGINS)
 
 
 @helper
+def _hash(text, first, last, partition):
+    """FNV-1a of a key and its partition."""
+    found = U(14_695_981_039_346_656_037) ^ U(partition)
+    for at in range(U(first), U(last)):
+        found = (found ^ U(text[at])) * U(1_099_511_628_211)
+    return found ^ (found >> U(32))
+
+
+@helper
+def _same(text, first, last, other, other_first, other_last):
+    if last - first != other_last - other_first:
+        return False
+    here, there = U(first), U(other_first)
+    for i in range(U(last - first)):  # noqa: SIM110 - a generator cannot be compiled
+        if text[here + i] != other[there + i]:
+            return False
+    return True
+
+
+@compiled("void(Array(u1, 1, 'C', readonly=True), i8[::1], i8[::1], i8[::1])")
+def index_keys(keys, key_ends, partition, slots):
+    """Fill the hash table that `find_rows` looks into.
+
+    Args:
+        keys: of all series, side by side (uint8); key_ends: (series,) where each ends.
+        partition: (series,) whose it is; below 0: nobody's.
+        slots: gets rows, -1 where none is; a power of two long, and longer than there are series.
+    """
+    mask = U(len(slots) - 1)
+    for row in range(len(key_ends)):
+        if partition[U(row)] < 0:
+            continue
+        first = key_ends[U(row - 1)] if row else 0
+        at = _hash(keys, first, key_ends[U(row)], partition[U(row)]) & mask
+        while slots[at] >= 0:
+            at = (at + U(1)) & mask
+        slots[at] = row
+
+
+@compiled(
+    "void(Array(u1, 1, 'C', readonly=True), i8[:, ::1], i8[::1], Array(u1, 1, 'C', readonly=True), i8[::1], i8[::1], "
+    "i8[::1], i8[::1])"
+)
+def find_rows(text, places, partitions, keys, key_ends, partition, slots, rows):
+    """The rows (n,) of the series that records belong to, -1 where it is unknown; arguments as of its neighbours."""
+    mask = U(len(slots) - 1)
+    for i in range(U(len(rows))):
+        first, last = places[0, i], places[1, i]
+        rows[i] = -1
+        if last <= first:
+            continue
+        at = _hash(text, first, last, partitions[i]) & mask
+        while slots[at] >= 0:
+            row = slots[at]
+            key_first = key_ends[U(row - 1)] if row else 0
+            if partition[U(row)] == partitions[i] and _same(text, first, last, keys, key_first, key_ends[U(row)]):
+                rows[i] = row
+                break
+            at = (at + U(1)) & mask
+
+
+@helper
 def _after(text, at, stop, wanted, first, last):
     """Where the text goes on after the wanted one, `wanted[first:last]`; -1 where it differs."""
     if at < 0 or at + last - first > stop:
@@ -120,15 +182,15 @@ def _number(text, at, stop):
 
 
 @compiled(
-    "void(Array(u1, 1, 'C', readonly=True), i8[::1], i8[::1], Array(u1, 1, 'C', readonly=True), i8[::1], i8[::1], "
+    "void(Array(u1, 1, 'C', readonly=True), i8[:, ::1], i8[::1], Array(u1, 1, 'C', readonly=True), i8[::1], i8[::1], "
     "f8[::1], i8[:, ::1], f8[:, ::1], b1[::1])"
 )
-def read_candles(text, ends, rows, heads, head_ends, timeframe_ms, limits, times, prices, good):
+def read_candles(text, places, rows, heads, head_ends, timeframe_ms, limits, times, prices, good):
     """Read record after record.
 
     Args:
-        text: the records (uint8), side by side.
-        ends: (n,) where each ends.
+        text: in which the records lie (uint8).
+        places: (4, n) where each key begins and ends, and each value; of one that is not there the end comes first.
         rows: (n,) the series its key names; below 0 where that is unknown.
         heads: for each series the text that its records begin with, side by side (uint8).
         head_ends: (series,) where each of them ends.
@@ -138,10 +200,8 @@ def read_candles(text, ends, rows, heads, head_ends, timeframe_ms, limits, times
         prices: (PRICES, n) gets open, high, low, close and volume.
         good: (n,) gets whether the record was read and is sound.
     """
-    start = 0
-    for i in range(len(ends)):
-        stop, row = ends[i], rows[i]
-        at, start = start, stop
+    for i in range(len(rows)):
+        at, stop, row = places[2, i], places[3, i], rows[i]
         good[i] = False
         if row < 0:
             continue

@@ -25,6 +25,7 @@ from models.candle_kernel import (
     REVISION,
     TIMES,
     VOLUME,
+    find_rows,
     read_candles,
 )  # fmt: skip
 from models.errors import InvalidMessage
@@ -55,6 +56,40 @@ class Batch(NamedTuple):
     offsets: NDArray[np.int64]  # (n,)
     speaks: NDArray[np.bool_]  # (n,) at or after the resume offset: only these give signals, dead letters and counts
 
+    def side_by_side(self) -> Records:
+        """The same, as they are decoded."""
+        pieces = [piece or b"" for record in zip(self.keys, self.values, strict=True) for piece in record]
+        ends = np.cumsum(np.fromiter(map(len, pieces), np.int64, len(pieces))).reshape(-1, 2).T  # keys, values
+        starts = np.concatenate([[0], ends.T.ravel()[:-1]]).reshape(-1, 2).T if pieces else ends
+        places = np.array([starts[0], ends[0], starts[1], ends[1]])
+        for row, column in ((1, self.keys), (3, self.values)):
+            if None in column:
+                places[row] -= [piece is None for piece in column]
+        text = np.frombuffer(b"".join(pieces), np.uint8)
+        return Records(text, places, np.array(self.partitions, np.int64), self.offsets, self.speaks)
+
+
+class Records(NamedTuple):
+    """The same as a `Batch`, side by side as they come from Kafka."""
+
+    text: NDArray[np.uint8]  # in which keys and values lie
+    places: NDArray[np.int64]  # (4, n): begin and end of the key, of the value; the end comes first where there is none
+    partitions: NDArray[np.int64]  # (n,)
+    offsets: NDArray[np.int64]
+    speaks: NDArray[np.bool_]
+
+    def key(self, at: int) -> bytes | None:
+        """The key of one record."""
+        return self._piece(at, 0)
+
+    def value(self, at: int) -> bytes | None:
+        """The value of one record."""
+        return self._piece(at, 2)
+
+    def _piece(self, at: int, row: int) -> bytes | None:
+        first, last = self.places[row : row + 2, at].tolist()
+        return self.text[first:last].tobytes() if last >= first else None
+
 
 class Columns(NamedTuple):
     """Valid candles in the order of the log; every column `(n,)`."""
@@ -84,43 +119,47 @@ class Reject(NamedTuple):
     reason: str
 
 
-def decode_batch(table: SeriesTable, batch: Batch) -> tuple[Columns, list[Reject]]:
+def decode_batch(table: SeriesTable, batch: Batch | Records) -> tuple[Columns, list[Reject]]:
     """Decode and check a batch; a series met for the first time is given its row in the table."""
-    columns, good = _read_at_once(table, batch)
+    records = batch.side_by_side() if isinstance(batch, Batch) else batch
+    columns, good = _read_at_once(table, records)
     if good.all():
         return columns, []
     left = np.flatnonzero(~good)
-    others, position, rejects = _decode_one_by_one(table, batch, left.tolist())
+    others, position, rejects = _decode_one_by_one(table, records, left.tolist())
     columns = Columns._make(map(np.concatenate, zip(columns.take(good), others, strict=True)))
     order = np.argsort(np.concatenate([np.flatnonzero(good), position]))
     return columns.take(order), rejects
 
 
-def _read_at_once(table: SeriesTable, batch: Batch) -> tuple[Columns, NDArray[np.bool_]]:
+def _read_at_once(table: SeriesTable, records: Records) -> tuple[Columns, NDArray[np.bool_]]:
     """What is written as our own encoder writes it, by series that are known; `(n,)` tells which are."""
-    rows, count = table.find(batch.partitions, batch.keys), len(batch.keys)
-    values = [value or b"" for value in batch.values]
-    ends = np.cumsum(np.fromiter(map(len, values), np.int64, count))
-    text = np.frombuffer(b"".join(values), np.uint8)
-    times, prices, good = np.empty((TIMES, count), np.int64), np.empty((PRICES, count)), np.empty(count, np.bool_)
-    texts = table.texts
-    read_candles(text, ends, rows, texts.heads, texts.head_ends, table.timeframe_ms, _LIMITS, times, prices, good)
+    count, texts = len(records.offsets), table.texts
+    rows, good = np.empty(count, np.int64), np.empty(count, np.bool_)
+    times, prices = np.empty((TIMES, count), np.int64), np.empty((PRICES, count))
+    find_rows(
+        records.text, records.places, records.partitions, texts.keys, texts.key_ends, table.partition, texts.slots, rows
+    )
+    read_candles(
+        records.text, records.places, rows, texts.heads, texts.head_ends, table.timeframe_ms, _LIMITS,
+        times, prices, good,
+    )  # fmt: skip
     return Columns(
-        rows, batch.offsets, batch.speaks, times[CLOSE_TIME],
+        rows, records.offsets, records.speaks, times[CLOSE_TIME],
         prices[OPEN], prices[HIGH], prices[LOW], prices[CLOSE], prices[VOLUME],
         np.zeros(count, np.bool_), times[REVISION], times[ORIGIN],
     ), good  # fmt: skip
 
 
 def _decode_one_by_one(
-    table: SeriesTable, batch: Batch, positions: list[int]
+    table: SeriesTable, records: Records, positions: list[int]
 ) -> tuple[Columns, NDArray[np.intp], list[Reject]]:
     """Whatever else there is: candles, their places in the batch, and the rejects."""
     candles, rows, kept, rejects = [], [], [], []
     for at in positions:
         try:
-            candle = _candle(batch.values[at])
-            row = _row(table, batch.partitions[at], batch.keys[at], candle)
+            candle = _candle(records.value(at))
+            row = _row(table, int(records.partitions[at]), records.key(at), candle)
         except InvalidMessage as error:
             rejects.append(_reject(at, str(error)))
         else:
@@ -129,7 +168,7 @@ def _decode_one_by_one(
             kept.append(at)
     prices = [np.array([getattr(candle, name) for candle in candles], np.float64) for name in _PRICES]  # null is NaN
     columns = Columns(
-        np.array(rows, np.intp), batch.offsets[kept], batch.speaks[kept],
+        np.array(rows, np.intp), records.offsets[kept], records.speaks[kept],
         np.array([candle.close_time_ms for candle in candles], np.int64),
         prices[OPEN], prices[HIGH], prices[LOW], prices[CLOSE], prices[VOLUME],
         np.array([candle.absent for candle in candles], np.bool_),

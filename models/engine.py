@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.activation import Epoch, Timeline
 from models.continuity import Continuity
-from models.decode import Batch, Columns, Reject, decode_batch
+from models.decode import Batch, Columns, Records, Reject, decode_batch
 from models.events import DeadLetter
 from models.features import CATALOGUE, Candles, FeatureState, step
 from models.liveness import Liveness
@@ -44,7 +44,7 @@ class Engine:
         self._pending: dict[str, Pending] = {}  # by model
         self.newest_close_ms: dict[str, int] = {}  # by model: up to here signals were given
 
-    def serve(self, batch: Batch, timeline: Timeline, now_ms: int) -> Served:
+    def serve(self, batch: Batch | Records, timeline: Timeline, now_ms: int) -> Served:
         """Take a batch: decode, advance each series candle by candle, predict for those that may speak.
 
         Args:
@@ -53,8 +53,9 @@ class Engine:
             now_ms: goes into `predicted_at_ms` and decides nothing.
         """
         served = Served(now_ms=now_ms)
-        columns, rejects = decode_batch(self.table, batch)
-        served.dead_letters = self._dead_letters(batch, rejects)
+        records = batch.side_by_side() if isinstance(batch, Batch) else batch
+        columns, rejects = decode_batch(self.table, records)
+        served.dead_letters = self._dead_letters(records, rejects)
         self._make_room()
         columns = originals(columns, served)
         served.candles = int(columns.speaks.sum())
@@ -147,11 +148,11 @@ class Engine:
             self._features.grow(capacity)
             self._ring.grow(capacity)
 
-    def _dead_letters(self, batch: Batch, rejects: list[Reject]) -> list[DeadLetter]:
-        return [self._dead_letter(batch, at, reason) for at, reason in rejects if batch.speaks[at]]
+    def _dead_letters(self, records: Records, rejects: list[Reject]) -> list[DeadLetter]:
+        return [self._dead_letter(records, at, reason) for at, reason in rejects if records.speaks[at]]
 
-    def _dead_letter(self, batch: Batch, at: int, reason: str) -> DeadLetter:
-        key, value = batch.keys[at], batch.values[at]
+    def _dead_letter(self, records: Records, at: int, reason: str) -> DeadLetter:
+        key, value = records.key(at), records.value(at)
         if len(value or b"") > MAX_COPIED_VALUE or len(key or b"") > MAX_COPIED_KEY:
             reason += f"; too large to copy ({len(key or b''):,} and {len(value or b''):,} bytes): read it at its place"
             key = value = None
@@ -160,8 +161,8 @@ class Engine:
             key_base64=_base64(key),
             reason=reason,
             topic=self._topic,
-            partition=batch.partitions[at],
-            offset=int(batch.offsets[at]),
+            partition=int(records.partitions[at]),
+            offset=int(records.offsets[at]),
         )
 
 

@@ -72,7 +72,7 @@ class Served:
 
 
 class Pending:
-    """Requests under one epoch; the model is called for a chunk of windows at a time, and by itself where it is full."""
+    """Requests under one epoch; it calls the model chunk by chunk, and once full it writes by itself."""
 
     def __init__(
         self, epoch: Epoch, bundle: ServingBundle, table: SeriesTable, ring: WindowRing, always_direct: bool

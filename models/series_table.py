@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.candle_kernel import head_of
+from models.candle_kernel import head_of, index_keys
 from models.series import Series, parse_key
 
 UNKNOWN = -1
@@ -29,6 +29,7 @@ class Texts(NamedTuple):
     key_ends: NDArray[np.int64]  # (rows,)
     heads: NDArray[np.uint8]  # the beginning of every candle
     head_ends: NDArray[np.int64]
+    slots: NDArray[np.int64]  # hash table of the keys by partition
 
 
 class SeriesTable:
@@ -55,10 +56,12 @@ class SeriesTable:
 
     @property
     def texts(self) -> Texts:
-        """The same object for as long as no series comes."""
+        """The same object for as long as no series comes or goes."""
         if self._texts is None:
             keys, heads = self.keys, [head_of(series) for series in self.series]
-            self._texts = Texts(_joined(keys), _ends(keys), _joined(heads), _ends(heads))
+            slots = np.full(1 << (2 * len(keys)).bit_length(), UNKNOWN)
+            self._texts = Texts(_joined(keys), _ends(keys), _joined(heads), _ends(heads), slots)
+            index_keys(self._texts.keys, self._texts.key_ends, self.partition, slots)
         return self._texts
 
     def find(self, partitions: Iterable[int], keys: Iterable[bytes | None]) -> NDArray[np.intp]:
@@ -99,6 +102,7 @@ class SeriesTable:
         rows = np.array([r for partition in partitions for r in self._rows_of.pop(partition, {}).values()], np.intp)
         self._free += rows.tolist()
         self.partition[rows] = -1
+        self._texts = None
         return rows
 
 

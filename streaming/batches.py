@@ -15,19 +15,19 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
-import numpy as np
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from mode import Service
 
-from models.decode import Batch
+from models.decode import Records
 from streaming import metrics
 from streaming.clients import CLOSE_TIMEOUT_S, close_all, new_admin, new_member, new_reader, start
 from streaming.commits import Commits
+from streaming.raw_records import Found, keep_bytes, side_by_side
 from streaming.resuming import take_up
 from streaming.rewind import Resume
 from streaming.settings import Settings
-from streaming.taking import standing, take
+from streaming.taking import standing, take_raw
 from streaming.watchdog import Stalled, Watchdog
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ LEAST_RECORDS = 64
 class Fetched(NamedTuple):
     """A batch, and where each partition stands once it is done."""
 
-    batch: Batch
+    records: Records
     ends: dict[int, int]  # partition to the offset after its last record
 
 
@@ -79,6 +79,7 @@ class BatchSource(Service):
         Raises:
             CandlewickError: Kafka cannot be reached.
         """
+        keep_bytes()
         self._admin = new_admin(self._settings)
         self._lookup = new_reader(self._settings)  # never fetches: a live long poll would hold its answers back
         self._consumer = new_member(
@@ -111,27 +112,15 @@ class BatchSource(Service):
     @Service.task
     async def _fetch(self) -> None:
         while not self.should_stop:
-            records = await take(self._consumer, self._take, FETCH_WAIT_MS)
-            if records and self._ready:
+            found = await take_raw(self._consumer, self._take, FETCH_WAIT_MS)
+            if found and self._ready:
                 self._in_flight += 1
                 self._idle.clear()
-                await self._put(self._fetched(records))
+                await self._put(self._fetched(found))
 
-    def _fetched(self, records: dict[TopicPartition, list[Any]]) -> Fetched:
-        flat = [record for batch in records.values() for record in batch]
-        offsets = np.array([record.offset for record in flat], np.int64)
-        partitions = [partition for (_, partition), batch in records.items() for _ in batch]
-        ends = {tp.partition: batch[-1].offset + 1 for tp, batch in records.items()}
-        speaks = np.ones(len(flat), np.bool_)
-        first = 0
-        for tp, batch in records.items():
-            resume = self._plans[tp.partition].resume
-            if batch[0].offset < resume:
-                speaks[first : first + len(batch)] = offsets[first : first + len(batch)] >= resume
-            first += len(batch)
-        return Fetched(
-            Batch([record.key for record in flat], [record.value for record in flat], partitions, offsets, speaks), ends
-        )
+    def _fetched(self, found: dict[TopicPartition, Found]) -> Fetched:
+        resumes = {tp.partition: self._plans[tp.partition].resume for tp in found}
+        return Fetched(side_by_side(found, resumes), {tp.partition: each.end for tp, each in found.items()})
 
     def done(self, fetched: Fetched, rewinds: dict[int, int], took_s: float) -> None:
         """All that this batch led to is acknowledged; its offsets may be committed.
@@ -145,7 +134,7 @@ class BatchSource(Service):
             self._positions[partition] = end
             if end >= self._plans[partition].resume:
                 self._commits.add(partition, end, rewinds.get(partition, end))
-        self._pace(len(fetched.batch.offsets), took_s)
+        self._pace(len(fetched.records.offsets), took_s)
         self._in_flight -= 1
         if not self._in_flight:
             self._idle.set()

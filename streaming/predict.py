@@ -107,7 +107,7 @@ class Predict(Service):
         self._count(served, seconds)
 
     def _work(self, fetched: Fetched, timeline: Timeline, now_ms: int) -> tuple[Served, dict[int, int]]:
-        served = self._engine.serve(fetched.batch, timeline, now_ms)
+        served = self._engine.serve(fetched.records, timeline, now_ms)
         return served, self._engine.rewind_offsets()
 
     async def _publish(self, served: Served) -> None:

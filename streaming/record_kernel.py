@@ -1,6 +1,7 @@
-"""Records laid out as Kafka wants them in a batch, without an object for any of them.
+"""Records laid out as Kafka wants them in a batch, and found again in one, without an object for any of them.
 
-Enters: keys and values side by side. Leaves: their bytes in a batch. Does not know: the batch's own header, partitions.
+Enters: keys and values side by side, or a batch. Leaves: their bytes in a batch, or where they lie in it. Does not
+know: the batch's own header, partitions.
 
 Source: Kafka's protocol guide, "Record Batch" and "Record", version 2: numbers are zigzag varints of Protocol Buffers.
 """
@@ -84,3 +85,59 @@ def lay_out(out, at, order, first, begun, base_ms, text, ends, keys, key_ends, r
         out[at] = 0  # headers
         at += 1
     return len(order), at
+
+
+MALFORMED = -1
+
+
+@helper
+def _read(data, at, stop):
+    """A number, and where it ends; MALFORMED where it does not within bounds."""
+    number, shift = U(0), U(0)
+    while at < stop and shift < U(64):
+        byte = U(data[U(at)])
+        at += 1
+        number |= (byte & U(127)) << shift
+        shift += U(7)
+        if byte < U(128):
+            return np.int64(number >> U(1)) ^ -np.int64(number & U(1)), at
+    return np.int64(0), MALFORMED
+
+
+@compiled("b1(Array(u1, 1, 'C', readonly=True), i8, i8, i8, i8[:], i8[:, :])")
+def find_records(data, at, stop, base_offset, offsets, places):
+    """Find the records of a batch.
+
+    Args:
+        data: what was fetched (uint8); the records begin at `at` and end at `stop`.
+        base_offset: of the batch.
+        offsets: (n,) gets the offset of each of its n records.
+        places: (6, n) gets where each key begins and ends, each value, and each record as a whole; of a key or value
+            that is not there the end comes before the beginning.
+
+    Returns:
+        whether the batch is well formed.
+    """
+    for i in range(U(len(offsets))):
+        places[U(4), i] = at
+        size, at = _read(data, at, stop)
+        end = at + size
+        if at < 0 or size < 0 or end > stop:
+            return False
+        _, at = _read(data, at + 1, end)  # after the attributes: its time
+        if at < 0:
+            return False
+        number, at = _read(data, at, end)
+        if at < 0:
+            return False
+        offsets[i] = base_offset + number
+        for which in range(U(0), U(4), U(2)):  # key, value
+            size, at = _read(data, at, end)
+            if at < 0 or size < -1 or at + size > end:
+                return False
+            places[which, i] = at
+            places[which + U(1), i] = at + size
+            at += max(size, 0)
+        places[U(5), i] = end
+        at = end  # past its headers
+    return at == stop

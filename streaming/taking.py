@@ -17,7 +17,10 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.consumer.fetcher import FetchError, FetchResult
+from aiokafka.errors import ConsumerStoppedError
+
+from streaming.raw_records import Found, waiting
 
 MUCH_LEFT = 1_000
 """Records of a partition that the others do not run away from; live, there never are as many."""
@@ -40,9 +43,28 @@ async def take(
     A partition of which much is left and nothing lies here yet is waited for, within a bound: else the others would run
     away from it.
     """
-    if of is None:
+    with consumer._subscription.fetch_context():  # without it, minutes of backlog are taken for minutes of idleness
+        if of is None:
+            await _in_step(consumer)
+        taken = _fetched(consumer, about, of)
+    return taken or await consumer.getmany(*(of or ()), timeout_ms=wait_ms, max_records=about)
+
+
+async def take_raw(consumer: AIOKafkaConsumer, about: int, wait_ms: int) -> dict[TopicPartition, Found]:
+    """The same, as the records lie in what was fetched; all of a consumer's records must be taken so.
+
+    Raises:
+        KafkaError: whatever `getmany` raises.
+    """
+    with consumer._subscription.fetch_context():
         await _in_step(consumer)
-    return _fetched(consumer, about, of) or await consumer.getmany(*(of or ()), timeout_ms=wait_ms, max_records=about)
+        taken = _found(consumer, about)
+        if not taken:
+            await _more(consumer, wait_ms / 1000)
+            taken = _found(consumer, about)
+    if not taken:
+        _raise_what_is_wrong(consumer)
+    return taken
 
 
 async def reached(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> list[TopicPartition]:
@@ -64,9 +86,44 @@ async def standing(
 async def _in_step(consumer: AIOKafkaConsumer) -> None:
     deadline = time.monotonic() + IN_STEP_S
     while _is_outrun(consumer) and (left_s := deadline - time.monotonic()) > 0:
-        more = consumer._fetcher._create_fetch_waiter()
-        await asyncio.wait([more], timeout=left_s)
+        await _more(consumer, left_s)
+
+
+async def _more(consumer: AIOKafkaConsumer, timeout_s: float) -> None:
+    """Wait until something is fetched."""
+    more = consumer._fetcher._create_fetch_waiter()
+    await asyncio.wait([more], timeout=timeout_s)
+    if more.done():
+        more.result()  # raises what makes fetching impossible
+    else:
         more.cancel()
+
+
+def _raise_what_is_wrong(consumer: AIOKafkaConsumer) -> None:
+    if consumer._closed:
+        raise ConsumerStoppedError
+    consumer._coordinator.check_errors()
+    fetcher = consumer._fetcher
+    for tp, error in list(fetcher._records.items()):
+        if isinstance(error, FetchError):
+            del fetcher._records[tp]  # so that it is fetched again
+            fetcher._notify(fetcher._wait_consume_future)
+            error.check_raise()
+
+
+def _found(consumer: AIOKafkaConsumer, about: int) -> dict[TopicPartition, Found]:
+    here = _here(consumer, None)
+    wanted = _shares(consumer, here, about)
+    taken = {}
+    for tp, result in here.items():
+        if not result.has_more():
+            _let_fetch(consumer, tp)
+            continue
+        taken[tp], was_all = waiting(result).take(wanted[tp])
+        result._update_position()
+        if was_all:
+            _let_fetch(consumer, tp)
+    return {tp: found for tp, found in taken.items() if len(found.offsets)}
 
 
 def _is_outrun(consumer: AIOKafkaConsumer) -> bool:
@@ -82,15 +139,26 @@ def _is_outrun(consumer: AIOKafkaConsumer) -> bool:
 
 
 def _fetched(consumer: AIOKafkaConsumer, about: int, of: Collection[TopicPartition] | None) -> Taken:
-    waiting = {
+    here = _here(consumer, of)
+    wanted = _shares(consumer, here, about)
+    taken = {tp: _drained(consumer, tp, result, wanted[tp]) for tp, result in here.items()}
+    return {tp: records for tp, records in taken.items() if records}
+
+
+def _here(consumer: AIOKafkaConsumer, of: Collection[TopicPartition] | None) -> dict[TopicPartition, FetchResult]:
+    return {
         tp: result
         for tp, result in consumer._fetcher._records.items()
         if isinstance(result, FetchResult) and (of is None or tp in of)
     }
-    left = {tp: _left(consumer, tp, result) for tp, result in waiting.items()}
+
+
+def _shares(
+    consumer: AIOKafkaConsumer, here: Mapping[TopicPartition, FetchResult], about: int
+) -> dict[TopicPartition, int]:
+    left = {tp: _left(consumer, tp, result) for tp, result in here.items()}
     total = sum(left.values())
-    taken = {tp: _drained(consumer, tp, waiting[tp], -(-about * records // total)) for tp, records in left.items()}
-    return {tp: records for tp, records in taken.items() if records}
+    return {tp: -(-about * records // total) for tp, records in left.items()}
 
 
 def _left(consumer: AIOKafkaConsumer, tp: TopicPartition, result: FetchResult) -> int:
@@ -107,10 +175,14 @@ def _drained(consumer: AIOKafkaConsumer, tp: TopicPartition, result: FetchResult
         result._partition_records._consumer_record = _as_parsed
         taken = list(islice(result._partition_records._records_iterator, wanted))
         result._update_position()
-    if len(taken) < wanted:  # that was all: let it be fetched again
-        del consumer._fetcher._records[tp]
-        consumer._fetcher._notify(consumer._fetcher._wait_consume_future)
+    if len(taken) < wanted:  # that was all
+        _let_fetch(consumer, tp)
     return taken
+
+
+def _let_fetch(consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
+    del consumer._fetcher._records[tp]
+    consumer._fetcher._notify(consumer._fetcher._wait_consume_future)
 
 
 def _as_parsed(tp: TopicPartition, record: Any) -> Any:

@@ -177,7 +177,7 @@ def test_what_our_encoder_writes_is_read_at_once() -> None:
     table = SeriesTable()
     for series in (BTC, ETH, OMEGA):
         table.add(series.key, 0)
-    _, good = _read_at_once(table, make_batch([record_of(candle) for candle in candles]))
+    _, good = _read_at_once(table, make_batch([record_of(candle) for candle in candles]).side_by_side())
     assert good.all()
 
 
@@ -188,7 +188,7 @@ def test_one_byte_too_many_or_another_never_passes_for_the_candle(other: bytes) 
     table.add(BTC.key, 0)
     forged = [GOOD[:at] + other + GOOD[at + cut :] for at in range(len(GOOD) + 1) for cut in (0, 1)]
     forged += [GOOD[:at] + GOOD[at + 1 :] for at in range(len(GOOD))]
-    batch = make_batch([Record(BTC.key, value) for value in forged])
+    batch = make_batch([Record(BTC.key, value) for value in forged]).side_by_side()
     columns, rejects = decode_batch(table, batch)
     careful, _, refused = _decode_one_by_one(table, batch, list(range(len(forged))))
     assert rejects == refused
