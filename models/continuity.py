@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.continuity_kernel import all_speak, take_calm
 from models.features import WARM_UP_BARS
 from models.spec import MAX_LOOKBACK_BARS
 
@@ -37,6 +38,11 @@ class Verdict(NamedTuple):
     out_of_order: NDArray[np.bool_]  # older than the newest slot
     undeclared_gap: NDArray[np.bool_]  # slots are missing that nobody declared absent
     calm: bool = False  # every one simply advances, as nearly always
+
+
+def _calm(count: int) -> Verdict:
+    none = np.zeros(count, np.bool_)
+    return Verdict(~none, none, none, none, none, calm=True)
 
 
 class Continuity:
@@ -75,12 +81,12 @@ class Continuity:
             absent: `(n,)` whether it only says that there is none.
             offsets: `(n,)` its offset in its partition.
         """
+        if take_calm(
+            self.last_slot, self.start_slot, self.absent_run, self.absent_count, self._absent, self._mark_block,
+            self._mark_offset, NEVER, MARK_BARS, rows, slots, absent, offsets,
+        ):  # fmt: skip
+            return _calm(len(rows))
         steps = slots - self.last_slot[rows]
-        cold = self.start_slot[rows] == NEVER
-        if (steps == 1).all() and not (absent | cold).any():
-            self._take(rows, slots, absent)
-            self._mark(rows, slots, offsets)
-            return Verdict(~cold, cold, cold, cold, cold, calm=True)
         seen = self.last_slot[rows] != NEVER
         duplicate, out_of_order, gap = seen & (steps == 0), seen & (steps < 0), seen & (steps > 1)
         taken = ~(duplicate | out_of_order)
@@ -127,9 +133,16 @@ class Continuity:
             self._mark_offset[rows[new], at[new]] = offsets[new]
 
     def withheld(self, rows: NDArray[np.intp], warm_up_bars: int, lookback_bars: int) -> dict[str, NDArray[np.bool_]]:
-        """Why these rows, just advanced, may not speak yet: reason to mask `(n,)`, each row under one at most."""
+        """Why these rows, just advanced, may not speak yet: reason to mask `(n,)`, each row under one at most.
+
+        Nothing where all may, as nearly always.
+        """
+        young_bars = warm_up_bars + lookback_bars - 1
+        counters = self.last_slot, self.start_slot, self.last_absent, self.absent_count
+        if all_speak(*counters, rows, young_bars, lookback_bars, MAX_ABSENT):
+            return {}
         slots = self.last_slot[rows]
-        young = slots - self.start_slot[rows] < warm_up_bars + lookback_bars - 1
+        young = slots - self.start_slot[rows] < young_bars
         touched = slots - self.last_absent[rows] < lookback_bars
         sparse = self.absent_count[rows] > MAX_ABSENT
         return {

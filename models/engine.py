@@ -107,8 +107,8 @@ class Engine:
             return
         spec = pending.bundle.spec
         reasons = self._continuity.withheld(request.candles.row, spec.warm_up_bars, spec.lookback_bars)
-        held = np.logical_or.reduce([*reasons.values()])
-        if held.any():
+        if reasons:
+            held = np.logical_or.reduce([*reasons.values()])
             served.withheld.update({reason: int(mask.sum()) for reason, mask in reasons.items()})
             request = request.take(~held)
         if request.size:

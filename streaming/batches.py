@@ -27,7 +27,7 @@ from streaming.raw_records import Found, keep_bytes, side_by_side
 from streaming.resuming import take_up
 from streaming.rewind import Resume
 from streaming.settings import Settings
-from streaming.taking import standing, take_raw
+from streaming.taking import fetch_ahead, standing, take_raw
 from streaming.watchdog import Stalled, Watchdog
 
 logger = logging.getLogger(__name__)
@@ -96,6 +96,7 @@ class BatchSource(Service):
         for client in (self._admin, self._lookup, self._consumer):
             await start(client)
             self._clients.append(client)
+        fetch_ahead(self._consumer)
 
     async def on_stop(self) -> None:
         """Finish what is in flight, commit it, leave the group."""

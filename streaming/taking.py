@@ -50,6 +50,11 @@ async def take(
     return taken or await consumer.getmany(*(of or ()), timeout_ms=wait_ms, max_records=about)
 
 
+def fetch_ahead(consumer: AIOKafkaConsumer) -> None:
+    """Fetch a partition as soon as it is empty here; by itself aiokafka first waits for all others of its broker."""
+    consumer._fetcher._prefetch_backoff = 0.0
+
+
 async def take_raw(consumer: AIOKafkaConsumer, about: int, wait_ms: int) -> dict[TopicPartition, Found]:
     """The same, as the records lie in what was fetched; all of a consumer's records must be taken so.
 
