@@ -50,7 +50,7 @@ def main() -> None:
 
 def install_everything(uv: str) -> None:
     """Install the lock, then torch beside it, then this project itself."""
-    say("installing the locked packages, about 250 MB")
+    say("installing the locked packages, about 310 MB")
     if not pip_install(uv, "--quiet", "--require-hashes", "-r", str(LOCK)):
         stop("the locked packages could not be installed")
     if not has_torch(uv):
@@ -58,6 +58,8 @@ def install_everything(uv: str) -> None:
     # The build backend is in the lock, so nothing unlocked is fetched to build the project.
     if not pip_install(uv, "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT)):
         stop("the project itself could not be installed")
+    say("compiling the hot path")
+    run([str(PYTHON), "-m", "streaming.kernels"])  # whatever comes of it: it would be compiled at the first start
 
 
 def install_torch(uv: str) -> None:

@@ -1,7 +1,7 @@
 """The ordinary course of `models.continuity`, compiled: every series goes on by one slot, and every one may speak.
 
-Enters: the columns of counters, and a candle a row. Leaves: the counters moved on, where all is calm. Does not know: what
-to do where it is not, and then leaves everything as it was.
+Enters: the columns of counters, and a candle a row. Leaves: the counters moved on, where all is calm; else everything
+as it was. Does not know: what to do then.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def _turn_block(memory, blocks, numbers, block, last_block):
         blocks[which, place] = memory[_SQUARES + which]
         memory[_SQUARES + which] = 0.0
     numbers[place] = last_block
-    for which in range(_SQUARES_240, PLACES):
+    for which in range(_SQUARES_240, _CANDLES_240 + 1):
         memory[which] = 0.0
     for at in range(U(BLOCKS)):
         age = block - numbers[at]

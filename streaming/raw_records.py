@@ -71,7 +71,7 @@ class Waiting:
         return taken, last == len(self._found.offsets)
 
 
-class _Kept(MemoryRecords):  # type: ignore[misc]
+class _Kept(MemoryRecords):
     """aiokafka's batches, with the bytes they are read from."""
 
     def __init__(self, data: bytes) -> None:

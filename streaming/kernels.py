@@ -1,0 +1,11 @@
+"""Everything that is compiled, at once: `python -m streaming.kernels`, at set-up or while an image is built.
+
+Else the first process that needs it waits for the compiler. What is on disk already is left as it is.
+"""
+
+from __future__ import annotations
+
+from models import candle_kernel, continuity_kernel, feature_kernel, signal_kernel, window_kernel
+from streaming import record_kernel
+
+KERNELS = (candle_kernel, continuity_kernel, feature_kernel, signal_kernel, window_kernel, record_kernel)
