@@ -9,7 +9,9 @@ original's bytes. Its checksum comes from the processor's own instruction, at a 
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -78,23 +80,39 @@ def batches_of(blocks: Sequence[SignalBlock], most_bytes: int) -> Iterator[tuple
     Raises:
         CandlewickError: a signal alone is larger than a batch may be.
     """
-    orders = [np.argsort(block.partition, kind="stable") for block in blocks]
-    sorted_ = [block.partition[order] for block, order in zip(blocks, orders, strict=True)]
-    for partition in np.unique(np.concatenate([np.empty(0, np.int64), *sorted_])).tolist():
-        own = []
-        for block, order, partitions in zip(blocks, orders, sorted_, strict=True):
-            first, last = np.searchsorted(partitions, [partition, partition + 1]).tolist()
-            if last > first:
-                own.append((block, order[first:last]))
-        for batch in _filled(own, most_bytes):
+    own: defaultdict[int, list[_Part]] = defaultdict(list)
+    for block in blocks:
+        for partition, part in _parts(block):
+            own[partition].append(part)
+    for partition in sorted(own):
+        for batch in _filled(own[partition], most_bytes):
             yield partition, batch
 
 
-def _filled(parts: Sequence[tuple[SignalBlock, NDArray[np.intp]]], most_bytes: int) -> Iterator[RecordBatch]:
-    """Batch after batch, of the signals `order` of each block."""
-    left = sum(_bytes(block, order) for block, order in parts)
+class _Part(NamedTuple):
+    """The signals of a block that belong to one partition."""
+
+    block: SignalBlock
+    order: NDArray[np.intp]  # which they are
+    bytes: int  # that they take at most
+
+
+def _parts(block: SignalBlock) -> Iterator[tuple[int, _Part]]:
+    sizes = np.diff(block.ends, prepend=0) + np.diff(block.key_ends, prepend=0)[block.row] + FRAMING
+    order = np.argsort(block.partition, kind="stable")
+    partitions = block.partition[order]
+    firsts = np.flatnonzero(np.diff(partitions, prepend=-1))
+    for first, last, taken in zip(
+        firsts.tolist(), [*firsts[1:].tolist(), len(order)], np.add.reduceat(sizes[order], firsts).tolist(), strict=True
+    ):
+        yield int(partitions[first]), _Part(block, order[first:last], taken)
+
+
+def _filled(parts: Sequence[_Part], most_bytes: int) -> Iterator[RecordBatch]:
+    """Batch after batch, in order."""
+    left = sum(part.bytes for part in parts)
     buffer, at, records, times = _room(left, most_bytes), _HEADER.size, 0, (0, 0)
-    for block, order in parts:
+    for block, order, _ in parts:
         done = 0
         while done < len(order):
             time_ms = block.close_time_ms[order[done:]]
@@ -117,13 +135,6 @@ def _filled(parts: Sequence[tuple[SignalBlock, NDArray[np.intp]]], most_bytes: i
                 buffer, at, records = _room(left, most_bytes), _HEADER.size, 0
     if records:
         yield RecordBatch(buffer[:at], records, *times)
-
-
-def _bytes(block: SignalBlock, order: NDArray[np.intp]) -> int:
-    """Room that these signals take at most."""
-    values = np.diff(block.ends, prepend=0)[order].sum()
-    keys = np.diff(block.key_ends, prepend=0)[block.row[order]].sum()
-    return int(values + keys) + FRAMING * len(order)
 
 
 def _room(most: int, most_bytes: int) -> NDArray[np.uint8]:
