@@ -22,7 +22,7 @@ from models.engine import Engine
 from models.events import Activation, DeadLetter, encode
 from models.pending import Served
 from models.signal_block import SignalBlock
-from streaming import metrics
+from streaming import kernels, metrics
 from streaming.batches import BatchSource, Fetched
 from streaming.channel import BatchChannel
 from streaming.clients import BATCH_BYTES, close_all, new_producer, start
@@ -68,6 +68,7 @@ class Predict(Service):
         self._clients.append(self._producer)
         await self.add_runtime_dependency(self.models)
         await self.models.started_at_end.wait()
+        await asyncio.get_running_loop().run_in_executor(self._model_thread, kernels.make_ready)
         settle()
         await self.add_runtime_dependency(self.source)
 
