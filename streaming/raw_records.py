@@ -17,7 +17,7 @@ import google_crc32c
 import numpy as np
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
-from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
+from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 from numpy.typing import NDArray
@@ -58,7 +58,6 @@ class Waiting:
         Raises:
             CorruptRecordException: a checksum is wrong, or a batch is not well formed.
         """
-        self._records = records
         self._found = found_in(records)
         self._taken = int(np.searchsorted(self._found.offsets, records.next_fetch_offset))
 
@@ -66,9 +65,7 @@ class Waiting:
         """At most so many, and whether these were all."""
         first, last = self._taken, min(self._taken + wanted, len(self._found.offsets))
         self._taken = last
-        taken = self._found.take(first, last)
-        self._records.next_fetch_offset = max(self._records.next_fetch_offset, taken.end)
-        return taken, last == len(self._found.offsets)
+        return self._found.take(first, last), last == len(self._found.offsets)
 
 
 class _Kept(MemoryRecords):
@@ -99,13 +96,19 @@ def keep_bytes() -> None:
     fetcher.MemoryRecords = _Kept
 
 
-def waiting(result: FetchResult) -> Waiting:
-    """What was fetched of one partition; looked through once."""
-    records = result._partition_records
+def take_waiting(records: Any, wanted: int) -> tuple[Found, bool]:
+    """Take so many of a `PartitionRecords`, which is looked through once; whether these were all.
+
+    Raises:
+        CorruptRecordException: a checksum is wrong, or a batch is not well formed.
+    """
     if not hasattr(records, "waiting"):
         records.waiting = Waiting(records)
-    found: Waiting = records.waiting
-    return found
+        # It and its owner hold each other, and with them a megabyte that would wait for the garbage collector.
+        records._records_iterator = None
+    taken, was_all = records.waiting.take(wanted)
+    records.next_fetch_offset = max(records.next_fetch_offset, taken.end)
+    return taken, was_all
 
 
 class _Batch(NamedTuple):

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import FetchError, FetchResult
 from aiokafka.errors import ConsumerStoppedError
 
-from streaming.raw_records import Found, waiting
+from streaming.raw_records import Found, take_waiting
 
 MUCH_LEFT = 1_000
 """Records of a partition that the others do not run away from; live, there never are as many."""
@@ -124,7 +124,7 @@ def _found(consumer: AIOKafkaConsumer, about: int) -> dict[TopicPartition, Found
         if not result.has_more():
             _let_fetch(consumer, tp)
             continue
-        taken[tp], was_all = waiting(result).take(wanted[tp])
+        taken[tp], was_all = take_waiting(result._partition_records, wanted[tp])
         result._update_position()
         if was_all:
             _let_fetch(consumer, tp)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import struct
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +18,7 @@ from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.raw_records import Waiting, _Kept, side_by_side
+from streaming.raw_records import Waiting, _Kept, side_by_side, take_waiting
 from tests.models.candle_records import laws
 
 TP = TopicPartition("candles", 3)
@@ -70,9 +72,9 @@ def unpacked(*arguments: Any) -> tuple[list[tuple[int, bytes | None, bytes | Non
 def found(*arguments: Any, wanted: int = 1 << 30) -> tuple[list[tuple[int, bytes | None, bytes | None]], int]:
     """By ours, so many at a time."""
     records = fetched(*arguments)
-    waiting, taken, was_all = Waiting(records), [], False
+    taken, was_all = [], False
     while not was_all:
-        each, was_all = waiting.take(wanted)
+        each, was_all = take_waiting(records, wanted)
         assert records.next_fetch_offset >= each.end
         if len(each.offsets):
             batch = side_by_side({TP: each}, {3: 0})
@@ -165,3 +167,16 @@ def test_records_of_several_partitions_lie_side_by_side() -> None:
     assert [batch.key(at) for at in range(7)] == [b"k0", b"k1", b"k2", b"k3", b"k4", None, b"key"]
     assert [batch.value(at) for at in range(7)] == [b"", b"v", b"vv", b"vvv", b"vvvv", b"value", None]
     assert batch.text.dtype == np.uint8
+
+
+def test_what_was_taken_is_let_go_without_the_garbage_collector() -> None:
+    """A batch is a megabyte, and a worker looks for cycles seldom."""
+    gc.disable()
+    try:
+        records = fetched(PLAIN)
+        gone = weakref.ref(records)
+        take_waiting(records, 1_000)
+        del records
+        assert gone() is None
+    finally:
+        gc.enable()
