@@ -129,10 +129,14 @@ def _after(text, at, stop, wanted, first, last):
 @helper
 def _digits(text, at, stop, number):
     """Go on reading a whole number: it, and where it ends."""
-    while at < stop and 48 <= text[U(at)] <= 57:
-        number = number * 10 + (text[U(at)] - 48)
+    found = U(number)
+    while at < stop:
+        digit = U(text[U(at)]) - U(48)
+        if digit > U(9):  # what is below "0" is huge
+            break
+        found = found * U(10) + digit
         at += 1
-    return number, at
+    return np.int64(found), at
 
 
 @helper

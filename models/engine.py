@@ -180,7 +180,7 @@ def turns(columns: Columns) -> Iterator[Columns]:
     rows = columns.row
     if not len(rows):
         return
-    order = np.argsort(rows, kind="stable")
+    order = _stable_order(rows)
     starts = np.flatnonzero(np.diff(rows[order], prepend=-1))
     lengths = np.diff(starts, append=len(rows))
     if lengths.max() == 1:
@@ -188,10 +188,15 @@ def turns(columns: Columns) -> Iterator[Columns]:
         return
     turn = np.empty_like(order)
     turn[order] = np.arange(len(rows)) - np.repeat(starts, lengths)
-    columns = columns.take(np.argsort(turn, kind="stable"))
+    columns = columns.take(_stable_order(turn))
     ends = np.cumsum(np.bincount(turn))
     for start, end in zip((0, *ends[:-1].tolist()), ends.tolist(), strict=True):
         yield columns.take(slice(start, end))  # a view
+
+
+def _stable_order(numbers: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Numbers of 16 bits are sorted by radix, at a fraction of the cost."""
+    return np.argsort(numbers.astype(np.uint16) if numbers.max() < 1 << 16 else numbers, kind="stable")
 
 
 def by_epoch(request: Request, epochs: Sequence[Epoch]) -> Iterator[tuple[Epoch | None, Request]]:

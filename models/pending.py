@@ -25,7 +25,7 @@ from models.signal_block import SignalBlock
 from models.signal_writer import SignalWriter
 from models.window import WindowRing
 
-CAPACITY = 1_024
+CAPACITY = 2_048
 """Requests whose signals are written together."""
 
 
