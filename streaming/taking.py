@@ -61,12 +61,14 @@ async def take_raw(consumer: AIOKafkaConsumer, about: int, wait_ms: int) -> dict
     Raises:
         KafkaError: whatever `getmany` raises.
     """
+    if consumer._closed:
+        raise ConsumerStoppedError
     with consumer._subscription.fetch_context():
         await _in_step(consumer)
         taken = _found(consumer, about)
         if not taken:
             await _more(consumer, wait_ms / 1000)
-            taken = _found(consumer, about)
+            taken = {} if consumer._closed else _found(consumer, about)
     if not taken:
         _raise_what_is_wrong(consumer)
     return taken
@@ -105,8 +107,7 @@ async def _more(consumer: AIOKafkaConsumer, timeout_s: float) -> None:
 
 
 def _raise_what_is_wrong(consumer: AIOKafkaConsumer) -> None:
-    if consumer._closed:
-        raise ConsumerStoppedError
+    """All but that it was closed while it waited: then there is nothing any more, and whoever closed it knows."""
     consumer._coordinator.check_errors()
     fetcher = consumer._fetcher
     for tp, error in list(fetcher._records.items()):
@@ -133,9 +134,10 @@ def _found(consumer: AIOKafkaConsumer, about: int) -> dict[TopicPartition, Found
 
 def _is_outrun(consumer: AIOKafkaConsumer) -> bool:
     """Whether nothing lies here of a partition of which much is left."""
-    assignment = consumer._subscription.subscription.assignment
-    if assignment is None:
+    subscription = consumer._subscription.subscription
+    if subscription is None or subscription.assignment is None or consumer._closed:
         return False
+    assignment = subscription.assignment
     missing = (assignment.state_value(tp) for tp in assignment.tps if tp not in consumer._fetcher._records)
     return any(
         state.has_valid_position and not state.paused and (state.lso or 0) - state.position >= MUCH_LEFT
