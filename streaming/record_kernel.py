@@ -121,9 +121,9 @@ def find_records(data, at, stop, base_offset, offsets, places):
     for i in range(U(len(offsets))):
         places[U(4), i] = at
         size, at = _read(data, at, stop)
-        end = at + size
-        if at < 0 or size < 0 or end > stop:
+        if at < 0 or size < 0 or size > stop - at:  # a sum might overflow
             return False
+        end = at + size
         _, at = _read(data, at + 1, end)  # after the attributes: its time
         if at < 0:
             return False
@@ -133,7 +133,7 @@ def find_records(data, at, stop, base_offset, offsets, places):
         offsets[i] = base_offset + number
         for which in range(U(0), U(4), U(2)):  # key, value
             size, at = _read(data, at, end)
-            if at < 0 or size < -1 or at + size > end:
+            if at < 0 or size < -1 or size > end - at:
                 return False
             places[which, i] = at
             places[which + U(1), i] = at + size

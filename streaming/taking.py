@@ -39,13 +39,8 @@ async def take(
     exceeded by one record a partition. Once the first record is in hand nothing here waits: all that is returned was
     taken in one step of the event loop. What is taken of some partitions only (`of`, not empty) lets the others wait:
     no more of them is fetched than lies here already.
-
-    A partition of which much is left and nothing lies here yet is waited for, within a bound: else the others would run
-    away from it.
     """
     with consumer._subscription.fetch_context():  # without it, minutes of backlog are taken for minutes of idleness
-        if of is None:
-            await _in_step(consumer)
         taken = _fetched(consumer, about, of)
     return taken or await consumer.getmany(*(of or ()), timeout_ms=wait_ms, max_records=about)
 
@@ -57,6 +52,9 @@ def fetch_ahead(consumer: AIOKafkaConsumer) -> None:
 
 async def take_raw(consumer: AIOKafkaConsumer, about: int, wait_ms: int) -> dict[TopicPartition, Found]:
     """The same, as the records lie in what was fetched; all of a consumer's records must be taken so.
+
+    A partition of which much is left and nothing lies here yet is waited for, within a bound: else the others would run
+    away from it. That takes a consumer which fetches ahead.
 
     Raises:
         KafkaError: whatever `getmany` raises.

@@ -157,6 +157,22 @@ def test_a_batch_that_lies_about_its_lengths_is_refused_or_stays_within_itself(a
     assert all(len(piece or b"") < len(NULLS) for _, key, text in records for piece in (key, text))
 
 
+@pytest.mark.parametrize("at", [61, 62, 63, 64, 65, 70])
+@pytest.mark.parametrize("length", [2**63 - 1, 2**62, 2**40, -(2**63), -2])
+def test_a_length_beyond_all_bounds_is_refused(at: int, length: int) -> None:
+    """It must not come back within them by overflow."""
+    zigzag, varint = (length << 1) ^ (length >> 63), bytearray()
+    zigzag &= 2**64 - 1
+    while zigzag >= 128:
+        varint.append(zigzag & 127 | 128)
+        zigzag >>= 7
+    varint.append(zigzag)
+    forged = bytearray(NULLS[:at] + varint + NULLS[at:])
+    struct.pack_into(">i", forged, 8, len(forged) - 12)
+    with pytest.raises(CorruptRecordException):
+        found(with_checksum(forged))
+
+
 def test_records_of_several_partitions_lie_side_by_side() -> None:
     other = TopicPartition("candles", 9)
     here, there = Waiting(fetched(PLAIN)).take(5)[0], Waiting(fetched(NULLS)).take(2)[0]
