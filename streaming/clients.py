@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from models.errors import CandlewickError
-from streaming.produce_request import encode_at_once
+from streaming.produce_request import produce_in_pieces
 from streaming.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def connection(settings: Settings) -> dict[str, Any]:
 
 def new_producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
     """A producer whose acknowledgement means that every in-sync replica has the record, once and in order."""
-    encode_at_once()
+    produce_in_pieces()
     safe = {"acks": "all", "enable_idempotence": True, "max_batch_size": BATCH_BYTES}
     return AIOKafkaProducer(**connection(settings), **safe, **options)
 
