@@ -21,7 +21,7 @@ from mode import Service
 
 from models.decode import Records
 from streaming import metrics
-from streaming.chunk_reader import read_in_chunks
+from streaming.chunk_reader import read_all_in_chunks
 from streaming.clients import CLOSE_TIMEOUT_S, close_all, new_admin, new_member, new_reader, start
 from streaming.commits import Commits
 from streaming.raw_records import Found, keep_bytes, side_by_side
@@ -81,7 +81,7 @@ class BatchSource(Service):
             CandlewickError: Kafka cannot be reached.
         """
         keep_bytes()
-        read_in_chunks()
+        read_all_in_chunks()
         self._admin = new_admin(self._settings)
         self._lookup = new_reader(self._settings)  # never fetches: a live long poll would hold its answers back
         self._consumer = new_member(

@@ -20,16 +20,18 @@ class ChunkReader(asyncio.StreamReader):
 
     _pieces: deque[bytes | memoryview]
     _size: int
+    _wanted: int  # by who waits
 
     def feed_data(self, data: Any) -> None:
-        """Take a piece; where much waits, the socket waits too."""
+        """Take a piece; where much waits that nobody asked for, the socket waits too."""
         if not data:
             return
         self._pieces.append(data)
         self._size += len(data)
         inner: Any = self
-        inner._wakeup_waiter()
-        if inner._transport is not None and not inner._paused and self._size > 2 * inner._limit:
+        if self._size >= self._wanted:
+            inner._wakeup_waiter()
+        if inner._transport is not None and not inner._paused and self._size > self._wanted + 2 * inner._limit:
             try:
                 inner._transport.pause_reading()
             except NotImplementedError:  # it cannot be paused, so nobody asks again
@@ -50,10 +52,12 @@ class ChunkReader(asyncio.StreamReader):
         inner: Any = self
         if inner._exception is not None:
             raise inner._exception
+        self._wanted = n
         while self._size < n:
             if inner._eof:
                 raise asyncio.IncompleteReadError(self._taken(self._size), n)
             await inner._wait_for_data("readexactly")
+        self._wanted = 0
         return self._taken(n)
 
     def _taken(self, n: int) -> bytes:
@@ -77,15 +81,20 @@ class ChunkReader(asyncio.StreamReader):
             inner._transport.resume_reading()
 
 
+def read_in_chunks(reader: asyncio.StreamReader) -> None:
+    """From now on, this reader, of which nobody has read yet, reads so."""
+    reader.__class__ = ChunkReader
+    reader._pieces, reader._size, reader._wanted = deque(), 0, 0  # type: ignore[attr-defined]
+
+
 class _Protocol(conn.AIOKafkaProtocol):
     """aiokafka's, on a reader that it makes itself just before."""
 
     def __init__(self, closed: asyncio.Future[None], reader: asyncio.StreamReader, *, loop: Any) -> None:
-        reader.__class__ = ChunkReader
-        reader._pieces, reader._size = deque(), 0  # type: ignore[attr-defined]
+        read_in_chunks(reader)
         super().__init__(closed, reader, loop=loop)
 
 
-def read_in_chunks() -> None:
+def read_all_in_chunks() -> None:
     """From now on, every connection that this process opens to Kafka is read so."""
     conn.AIOKafkaProtocol = _Protocol

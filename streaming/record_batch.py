@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from models.errors import CandlewickError
 from models.signal_block import SignalBlock
-from streaming.record_kernel import FRAMING, lay_out
+from streaming.record_kernel import by_partition, lay_out
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 """Base offset, length, leader epoch, magic, CRC, attributes, last offset, first and newest time, producer, its epoch,
@@ -98,14 +98,14 @@ class _Part(NamedTuple):
 
 
 def _parts(block: SignalBlock) -> Iterator[tuple[int, _Part]]:
-    sizes = np.diff(block.ends, prepend=0) + np.diff(block.key_ends, prepend=0)[block.row] + FRAMING
-    order = np.argsort(block.partition, kind="stable")
-    partitions = block.partition[order]
-    firsts = np.flatnonzero(np.diff(partitions, prepend=-1))
-    for first, last, taken in zip(
-        firsts.tolist(), [*firsts[1:].tolist(), len(order)], np.add.reduceat(sizes[order], firsts).tolist(), strict=True
-    ):
-        yield int(partitions[first]), _Part(block, order[first:last], taken)
+    partitions = int(block.partition.max()) + 1
+    order, (counts, sizes) = np.empty(len(block.row), np.int64), np.zeros((2, partitions), np.int64)
+    by_partition(block.partition, block.ends, block.key_ends, block.row, order, counts, sizes)
+    last = 0
+    for partition, (count, size) in enumerate(zip(counts.tolist(), sizes.tolist(), strict=True)):
+        if count:
+            first, last = last, last + count
+            yield partition, _Part(block, order[first:last], size)
 
 
 def _filled(parts: Sequence[_Part], most_bytes: int) -> Iterator[RecordBatch]:

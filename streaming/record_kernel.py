@@ -44,6 +44,29 @@ def _copy(out, at, text, first, last):
     return at + last - first
 
 
+@compiled("void(i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1])")
+def by_partition(partition, ends, key_ends, row, order, counts, sizes):
+    """Sort records by their partition; within one they keep their order.
+
+    Args:
+        partition: (n,) of each record, below P.
+        ends: (n,) where each value ends; key_ends: where each key ends; row: (n,) which key is a record's own.
+        order: (n,) gets the records, partition by partition.
+        counts: (P,) 0, gets how many records each partition has.
+        sizes: (P,) 0, gets how many bytes they take at most.
+    """
+    for i in range(U(len(partition))):
+        which, own = U(partition[i]), row[i]
+        counts[which] += 1
+        value_starts, key_starts = ends[i - U(1)] if i else 0, key_ends[own - 1] if own else 0
+        sizes[which] += ends[i] - value_starts + key_ends[own] - key_starts + FRAMING
+    next_at = np.cumsum(counts) - counts
+    for i in range(U(len(partition))):
+        which = U(partition[i])
+        order[U(next_at[which])] = i
+        next_at[which] += 1
+
+
 @compiled(
     "UniTuple(i8, 2)(u1[::1], i8, i8[::1], i8, i8, i8, u1[::1], i8[::1], Array(u1, 1, 'C', readonly=True), i8[::1], "
     "i8[::1], i8[::1])"

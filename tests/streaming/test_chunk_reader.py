@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 import pytest
 
-from streaming.chunk_reader import ChunkReader
+from streaming.chunk_reader import ChunkReader, read_in_chunks
 
 DATA = bytes(i * 7 % 251 for i in range(3_000_000))
 SIZES = [4, 0, 1, 70_000, 4, 2_000_000, 1, 1, 900_000]
+
+
+def chunk_reader(loop: asyncio.AbstractEventLoop) -> ChunkReader:
+    reader = asyncio.StreamReader(limit=1 << 16, loop=loop)
+    read_in_chunks(reader)
+    assert isinstance(reader, ChunkReader)
+    return reader
 
 
 async def answers(sizes: list[int], sent: int) -> list[bytes]:
@@ -24,8 +30,7 @@ async def answers(sizes: list[int], sent: int) -> list[bytes]:
 
     async with await asyncio.start_server(send, "127.0.0.1", 0) as server:
         loop = asyncio.get_running_loop()
-        reader = ChunkReader(limit=1 << 16, loop=loop)
-        reader._pieces, reader._size = deque(), 0
+        reader = chunk_reader(loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport, _ = await loop.create_connection(lambda: protocol, *server.sockets[0].getsockname())
         try:
@@ -50,8 +55,7 @@ def test_an_end_before_all_has_come_says_what_came() -> None:
 
 def test_what_waits_unread_is_bounded() -> None:
     async def waiting() -> int:
-        reader = ChunkReader(limit=1 << 16)
-        reader._pieces, reader._size = deque(), 0
+        reader = chunk_reader(asyncio.get_running_loop())
         left, right = await _pipe(reader)
         right.write(DATA)
         for _ in range(200):
