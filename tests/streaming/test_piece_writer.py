@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from streaming.piece_writer import CUT_BYTES, Pieces, PieceWriter, write_in_pieces
 
@@ -15,12 +21,14 @@ CUTS = (b"", b"a", LONG, b"b", b"c", LONG[:CUT_BYTES], b"d" * (CUT_BYTES + 1), b
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[PieceWriter, asyncio.StreamReader]]:
+async def connected(
+    server_side: ssl.SSLContext | None = None, client_side: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[PieceWriter, asyncio.StreamReader]]:
     """A writer, and what its other side reads."""
     accepted: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Future()
-    server = await asyncio.start_server(lambda *streams: accepted.set_result(streams), "127.0.0.1", 0)
+    server = await asyncio.start_server(lambda *streams: accepted.set_result(streams), "127.0.0.1", 0, ssl=server_side)
     async with server:
-        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), ssl=client_side)
         write_in_pieces(writer)
         assert isinstance(writer, PieceWriter)
         reader, other = await accepted
@@ -33,9 +41,31 @@ async def read(reader: asyncio.StreamReader, size: int) -> bytes:
     return await asyncio.wait_for(reader.readexactly(size), 20)
 
 
-def test_all_that_is_written_arrives_in_order() -> None:
+def encrypted(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Both sides of TLS, with a certificate of this test alone."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.OID_COMMON_NAME, "test")])
+    began = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, began, began + datetime.timedelta(days=36_500))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, as_pem = folder / "test.pem", serialization.Encoding.PEM
+    pem.write_bytes(
+        key.private_bytes(as_pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(as_pem)
+    )
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(pem)
+    client_side = ssl.create_default_context(cafile=str(pem))
+    client_side.check_hostname = False
+    return server_side, client_side
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_all_that_is_written_arrives_in_order(tmp_path: Path, tls: bool) -> None:
     async def arrived() -> bytes:
-        async with connected() as (writer, reader):
+        async with connected(*(encrypted(tmp_path) if tls else ())) as (writer, reader):
             writer.write(b"before")
             writer.write(b"head" + Pieces(CUTS))
             writer.write(b"after")
