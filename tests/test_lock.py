@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib.metadata import requires
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-LOCK = (ROOT / "requirements" / "lock.txt").read_text()
+LOCK, TORCH = ((ROOT / "requirements" / name).read_text() for name in ("lock.txt", "torch.txt"))
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -37,8 +39,7 @@ def test_lock_every_pin_has_hashes() -> None:
 
 
 def test_lock_names_no_address() -> None:
-    torch = (ROOT / "requirements" / "torch.txt").read_text()
-    assert re.findall(r"https?:|://|--(?:extra-)?index|--find-links| @ |(?<!\w)-[fi] ", LOCK + torch) == []
+    assert re.findall(r"https?:|://|--(?:extra-)?index|--find-links| @ |(?<!\w)-[fi] ", LOCK + TORCH) == []
 
 
 def test_lock_pins_every_dependency_within_its_bounds() -> None:
@@ -47,11 +48,18 @@ def test_lock_pins_every_dependency_within_its_bounds() -> None:
 
 
 def test_lock_leaves_torch_to_its_own_pin_within_bounds() -> None:
-    assert "torch" not in pins(LOCK)
-    assert (
-        unmet(PYPROJECT["project"]["optional-dependencies"]["torch"], (ROOT / "requirements/torch.txt").read_text())
-        == []
-    )
+    assert unmet(PYPROJECT["project"]["optional-dependencies"]["torch"], TORCH) == []
+
+
+def test_lock_and_the_pins_of_torch_never_speak_of_the_same_package() -> None:
+    assert pins(LOCK).keys() & pins(TORCH).keys() == set()  # else they differ on the Python that nobody tried
+
+
+@pytest.mark.parametrize("of", ["torch", "sympy", "jinja2"])
+def test_what_every_build_of_torch_needs_is_pinned(of: str) -> None:
+    needed = [line for line in requires(of) or [] if Requirement(line).marker is None]
+    assert needed
+    assert unmet(needed, LOCK + TORCH) == []
 
 
 def test_unmet_missing_and_out_of_bounds_pins_are_told() -> None:
