@@ -92,9 +92,9 @@ class Trading:
 
 
 @contextlib.asynccontextmanager
-async def trading(**options: Any) -> AsyncIterator[Trading]:
-    """An accelerated exchange of three symbols, unless told otherwise."""
-    clock = ExchangeClock(options.get("skew_ms", 0), monotonic=lambda: time.monotonic() * SPEED)
+async def trading(*, speed: float = SPEED, **options: Any) -> AsyncIterator[Trading]:
+    """An accelerated exchange of three symbols, unless told otherwise; with speed 0 its clock stands still."""
+    clock = ExchangeClock(options.get("skew_ms", 0), monotonic=lambda: time.monotonic() * speed)
     chosen = Options(**({"symbols": 3, "history": 200} | options))
     async with open_exchange(chosen, clock) as addresses, aiohttp.ClientSession() as session:
         yield Trading(addresses, session)
