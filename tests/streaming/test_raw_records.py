@@ -23,6 +23,7 @@ from tests.models.candle_records import laws
 
 TP = TopicPartition("candles", 3)
 GZIP = 1
+CODECS = {"gzip": GZIP, "snappy": 2, "lz4": 3, "zstd": 4}
 COMMIT, ABORT = struct.pack(">hh", 0, 1), struct.pack(">hh", 0, 0)
 Record = tuple[bytes | None, bytes | None]
 
@@ -127,6 +128,15 @@ def test_found_records_of_the_old_format_are_those_of_aiokafka() -> None:
         builder.append(at, timestamp=1_700_000_000_000, key=b"k", value=b"v" * at)
     data = bytes(builder.build())
     assert found(data) == unpacked(data)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_found_records_of_every_codec_that_a_producer_may_use_are_read(codec: str) -> None:
+    """Also our own producers' records come so where the topic's `compression.type` asks for it."""
+    records = [(b"k%d" % i, b"value" * i) for i in range(50)]
+    read, end = found(batch_of(7, records, compression=CODECS[codec]))
+    assert read == [(7 + at, *record) for at, record in enumerate(records)]
+    assert end == 57
 
 
 @laws
