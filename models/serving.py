@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.bundle import unpack
 from models.features import select
 from models.forecast import Interpreter
-from models.predictor import WindowedPredictor, use_one_thread
+from models.predictor import WindowedPredictor, choose_device, use_one_thread
 from models.spec import Spec
 
 
@@ -27,6 +27,16 @@ class ServingBundle:
     interpreter: Interpreter
     columns: NDArray[np.intp] | slice
     symbols: frozenset[str]
+
+
+def check_device(device: str) -> None:
+    """See to it that networks can run there, before the first of them is to.
+
+    Raises:
+        CandlewickError: there is no such device.
+    """
+    use_one_thread()
+    choose_device(device)
 
 
 def make_ready(blob: bytes, sha256: str | None = None, device: str = "auto") -> ServingBundle:

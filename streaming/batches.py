@@ -66,6 +66,7 @@ class BatchSource(Service):
         self._ready = False
         self._plans: dict[int, Resume] = {}
         self._positions: dict[int, int] = {}  # partition to the offset after the last record whose results are safe
+        self._taken: dict[int, int] = {}  # likewise, after the last one that was handed on
         self._clients: list[Any] = []
         self._take = LEAST_RECORDS  # records of the next batch, at most
         self._in_flight = 0
@@ -120,10 +121,14 @@ class BatchSource(Service):
                 self._in_flight += 1
                 self._idle.clear()
                 await self._put(self._fetched(found))
+            elif not self.caught_up.is_set():
+                self._check_caught_up()  # the end of a transaction may be all that was missing, and is no record
 
     def _fetched(self, found: dict[TopicPartition, Found]) -> Fetched:
         resumes = {tp.partition: self._plans[tp.partition].resume for tp in found}
-        return Fetched(side_by_side(found, resumes), {tp.partition: each.end for tp, each in found.items()})
+        ends = {tp.partition: each.end for tp, each in found.items()}
+        self._taken |= ends
+        return Fetched(side_by_side(found, resumes), ends)
 
     def done(self, fetched: Fetched, rewinds: dict[int, int], took_s: float) -> None:
         """All that this batch led to is acknowledged; its offsets may be committed.
@@ -151,8 +156,13 @@ class BatchSource(Service):
             self._take = min(self._role.max_batch_records, self._take * 2)
 
     def _check_caught_up(self) -> None:
-        if self._ready and all(self._positions[p] >= plan.resume for p, plan in self._plans.items()):
+        if self._ready and all(at >= self._plans[tp.partition].resume for tp, at in self._standing().items()):
             self.caught_up.set()
+
+    def _standing(self) -> dict[TopicPartition, int]:
+        tps = {partition: TopicPartition(self._topic, partition) for partition in self._positions}
+        busy = {tp for partition, tp in tps.items() if self._taken[partition] > self._positions[partition]}
+        return standing(self._consumer, {tp: self._positions[partition] for partition, tp in tps.items()}, busy)
 
     async def _drained(self) -> bool:
         try:
@@ -195,6 +205,7 @@ class BatchSource(Service):
             self._positions[partition] = plans[partition].start
         for partition in mine:
             self._consumer.seek(TopicPartition(self._topic, partition), self._positions[partition])
+        self._taken = dict(self._positions)
         self._commits.keep_only(mine)
         self._watchdog.moved()
         self._ready = True
@@ -214,9 +225,13 @@ class BatchSource(Service):
     async def _watch(self) -> None:
         while not self.should_stop:
             await self.sleep(self._watchdog.interval_s)
-            done = {TopicPartition(self._topic, partition): at for partition, at in self._positions.items()}
-            positions = await standing(self._consumer, done, self._ready and not self._in_flight)
-            metrics.lag.set(await self._watchdog.look(positions))
+            lag = await self._watchdog.look(self._standing())
+            if lag is not None:
+                metrics.lag.set(lag)
+
+    def ailment(self) -> str | None:
+        """What is wrong just now."""
+        return self._watchdog.ailment() if self.caught_up.is_set() else "starting"
 
 
 class _Listener(ConsumerRebalanceListener):

@@ -68,6 +68,10 @@ class Monitor(Service):
         await self.source.caught_up.wait()
         self.ready.set()
 
+    def ailment(self) -> str | None:
+        """What is wrong just now, for /health."""
+        return self.source.ailment() if self.ready.is_set() else "starting"
+
     # --- the desk of the source
 
     def begin(self, partition: int, rewind: Rewind) -> None:

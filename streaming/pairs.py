@@ -64,6 +64,7 @@ class PairSource(Service):
         self._orphans: dict[int, Frontier] = {}  # likewise, until the candles of its signals are read
         self._settled: dict[int, int] = {}  # by partition, offset of candles
         self._step = asyncio.Lock()  # held while a batch is worked on
+        self._busy: Collection[TopicPartition] = ()  # whose records are in it
         self._clients: list[Any] = []
         self.caught_up = asyncio.Event()
         super().__init__()
@@ -134,6 +135,7 @@ class PairSource(Service):
 
     async def _serve(self, records: Taken) -> None:
         candles, signals = (batch_of(records, topic, self._plans) for topic in self._topics)
+        self._busy = tuple(records)
         for tp, of_one in records.items():
             self._positions[tp] = of_one[-1].offset + 1
         settled = self._newly_settled()
@@ -142,6 +144,7 @@ class PairSource(Service):
             self._settled |= settled
             self._check_caught_up()
         self._forget_orphans()  # after the desk has taken all that was read
+        self._busy = ()
 
     def _newly_settled(self) -> dict[int, int]:
         found = {}
@@ -262,6 +265,10 @@ class PairSource(Service):
         while not self.should_stop:
             await self.sleep(self._watchdog.interval_s)
             done = {tp: at for tp, at in self._positions.items() if not self._is_held(tp)}
-            positions = await standing(self._consumer, done, self._ready and not self._step.locked())
-            lag = await self._watchdog.look(positions)
-            metrics.monitor_lag.set(lag)
+            lag = await self._watchdog.look(standing(self._consumer, done, self._busy))
+            if lag is not None:
+                metrics.monitor_lag.set(lag)
+
+    def ailment(self) -> str | None:
+        """What is wrong just now."""
+        return self._watchdog.ailment() if self.caught_up.is_set() else "starting"

@@ -34,6 +34,7 @@ from streaming.rewind import Resume, encode_rewind
 from streaming.settings import DriftSettings, Settings
 from streaming.surroundings import Follower
 from streaming.taking import take
+from streaming.until import until
 from streaming.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ class ScoresOwner(Service):
                 except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                     metrics.ignored_by_monitor.labels("poison_drift").inc()
             asked = await read_jobs(self._settings)  # the follower may be a little behind
-            await self._follower.at_end.wait()
+            await until(self._follower.at_end, self._follower)
         for drift in decided:
             if drift.job is not None and drift.job.job not in asked:
                 await self._ask(drift.job)

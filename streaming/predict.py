@@ -21,6 +21,7 @@ from models.activation import Timeline
 from models.engine import Engine
 from models.events import Activation, DeadLetter, encode
 from models.pending import Served
+from models.serving import check_device
 from models.signal_block import SignalBlock
 from streaming import kernels, metrics
 from streaming.batches import BatchSource, Fetched
@@ -31,6 +32,7 @@ from streaming.model_log import ModelLog
 from streaming.packing import Ack, acknowledged, send_blocks
 from streaming.settings import Settings
 from streaming.topics import check_topics
+from streaming.until import until
 
 logger = logging.getLogger(__name__)
 
@@ -60,15 +62,17 @@ class Predict(Service):
         """Read the models to their end, then join the group: no candle meets a replica that is not current.
 
         Raises:
-            CandlewickError: Kafka cannot be reached, or lacks a topic.
+            CandlewickError: Kafka cannot be reached, or lacks a topic; there is no such device.
         """
         await check_topics(self._settings, "candles", "signals", "models", "dead-letters")
         self._producer = new_producer(self._settings, linger_ms=0)
         await start(self._producer)
         self._clients.append(self._producer)
+        in_thread = asyncio.get_running_loop().run_in_executor
+        await in_thread(self._validators, check_device, self._settings.predict.device)
         await self.add_runtime_dependency(self.models)
-        await self.models.started_at_end.wait()
-        await asyncio.get_running_loop().run_in_executor(self._model_thread, kernels.make_ready)
+        await until(self.models.started_at_end, self.models)
+        await in_thread(self._model_thread, kernels.make_ready)
         settle()
         await self.add_runtime_dependency(self.source)
 
@@ -85,6 +89,10 @@ class Predict(Service):
         await self.source.caught_up.wait()
         self.ready.set()
 
+    def ailment(self) -> str | None:
+        """What is wrong just now, for /health."""
+        return self.source.ailment() if self.ready.is_set() else "starting"
+
     async def serve(self, fetched: Fetched) -> None:
         """Work off one batch and start to publish what came of it; Kafka takes that in while the next is worked off."""
         began = time.perf_counter()
@@ -100,12 +108,12 @@ class Predict(Service):
         """After this, everything the batch led to is acknowledged by Kafka."""
         try:
             await self._publish(served)
+            seconds = time.perf_counter() - began
+            self.source.done(fetched, rewinds, seconds)
+            self._count(served, seconds)
         except Exception as error:  # not later, with the next batch: there may be none
             await self.crash(error)
             raise
-        seconds = time.perf_counter() - began
-        self.source.done(fetched, rewinds, seconds)
-        self._count(served, seconds)
 
     def _work(self, fetched: Fetched, timeline: Timeline, now_ms: int) -> tuple[Served, dict[int, int]]:
         served = self._engine.serve(fetched.records, timeline, now_ms)

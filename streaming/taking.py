@@ -63,12 +63,11 @@ async def take_raw(consumer: AIOKafkaConsumer, about: int, wait_ms: int) -> dict
         raise ConsumerStoppedError
     with consumer._subscription.fetch_context():
         await _in_step(consumer)
+        _raise_what_is_wrong(consumer)  # of one partition, though the others go on
         taken = _found(consumer, about)
         if not taken:
             await _more(consumer, wait_ms / 1000)
             taken = {} if consumer._closed else _found(consumer, about)
-    if not taken:
-        _raise_what_is_wrong(consumer)
     return taken
 
 
@@ -80,12 +79,21 @@ async def reached(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
     return [tp for tp, end in ends.items() if await consumer.position(tp) >= end]
 
 
-async def standing(
-    consumer: AIOKafkaConsumer, done: Mapping[TopicPartition, int], idle: bool
+def standing(
+    consumer: AIOKafkaConsumer, done: Mapping[TopicPartition, int], busy: Collection[TopicPartition]
 ) -> dict[TopicPartition, int]:
-    """Where partitions stand: after the last record that is done, or, while all that was taken is done, where the
-    consumer reads on, which may be past the end of a transaction."""
-    return {tp: max(at, await consumer.position(tp)) if idle else at for tp, at in done.items()}
+    """Where partitions stand: after the last record that is done or, of those whose records are not just being worked
+    on (`busy`), where the consumer reads on, which may be past the end of a transaction."""
+    return {tp: at if tp in busy else max(at, _reads_on_at(consumer, tp)) for tp, at in done.items()}
+
+
+def _reads_on_at(consumer: AIOKafkaConsumer, tp: TopicPartition) -> int:
+    """The consumer's position; 0 while it has none."""
+    subscription = consumer._subscription.subscription
+    if subscription is None or subscription.assignment is None or tp not in subscription.assignment.tps:
+        return 0
+    state = subscription.assignment.state_value(tp)
+    return int(state.position) if state.has_valid_position else 0
 
 
 async def _in_step(consumer: AIOKafkaConsumer) -> None:

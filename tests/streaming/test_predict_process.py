@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from aiokafka import TopicPartition
+from aiokafka.structs import OffsetAndMetadata
 
 from models.events import decode_signal
 from models.features import WARM_UP_BARS
 from models.spec import Network
+from streaming.clients import new_member, new_producer, started
 from streaming.embedded_kafka import BrokerConfig, EmbeddedKafka
 from streaming.kafka_jars import default_cache
 from streaming.models_topic import activate, publish
 from streaming.read import read_topic
 from streaming.replay import replay
+from streaming.rewind import encode_rewind
+from streaming.scrape import free_ports
 from tests.e2e.market import market
 from tests.e2e.system import System, alter_topic, run, settings_of
 from tests.e2e.test_crashes import LOOKBACK, WARM_UP, at_close, serve_a_bundle
 from tests.eventually import eventually
 from tests.models.make_bundle import make_bundle
+from tests.streaming.test_health import asked
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -61,6 +69,31 @@ def test_run_without_kafka_ends_in_one_line_that_names_the_mend(tmp_path: Path) 
         worker.end()
     assert "Kafka cannot be reached" in worker.stderr
     assert "Traceback" not in worker.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
+def test_run_on_a_device_that_is_not_there_ends_and_names_the_mend(system: System) -> None:
+    worker = system.worker("no device", CANDLEWICK_PREDICT__DEVICE="cuda")
+    assert worker.wait(60) == 1
+    assert "use auto or cpu" in worker.stderr
+    assert "Timeout (" not in worker.stderr  # its own end, not the one of a process that hangs
+
+
+def test_replica_that_resumes_after_a_transaction_whose_end_is_all_it_reads_is_ready(system: System) -> None:
+    """The end takes an offset, and no record comes of it."""
+    tp = TopicPartition(system.settings.topic("candles"), 0)
+    group = system.settings.group("predict")
+
+    async def one_transaction() -> None:
+        async with started(new_producer(system.settings, transactional_id=group)) as producer, producer.transaction():
+            await producer.send_and_wait(tp.topic, b"poison", partition=tp.partition)
+        async with started(new_member(system.settings, group, 10)) as consumer:
+            consumer.assign([tp])
+            await consumer.commit({tp: OffsetAndMetadata(2, encode_rewind(1))})
+
+    run(one_transaction())
+    assert run(system.ends("candles"))[0] == 2
+    system.worker("resumes").wait_ready()
 
 
 def test_replica_with_no_partitions_and_empty_topics_is_ready_and_takes_over(
@@ -184,7 +217,7 @@ def test_model_too_slow_for_its_traffic_is_stopped_by_the_watchdog_though_its_th
         worker = system.worker("slow")
 
         assert worker.wait(90) == 1
-        assert "no progress for 2 s" in worker.stderr
+        assert re.search(r"no progress of \S+candles\[0\]@\d+ for 2 s", worker.stderr)
 
 
 def test_broker_gone_for_good_ends_a_busy_replica_and_lets_an_idle_one_stop(
@@ -197,7 +230,10 @@ def test_broker_gone_for_good_ends_a_busy_replica_and_lets_an_idle_one_stop(
     ):
         sha256, _ = run(publish(system.settings, make_bundle(hidden=256)))
         run(activate(system.settings, sha256, "test", 0))
-        busy, idle = system.worker("busy").wait_ready(), elsewhere.worker("idle").wait_ready()
+        port = free_ports(1)
+        busy = system.worker("busy").wait_ready()
+        idle = elsewhere.worker("idle", CANDLEWICK_METRICS_PORT=str(port)).wait_ready()
+        assert asked(port, "/health")[0] == 200
         run(replay(system.settings, market(20, WARM_UP + 1_000)))
         eventually(lambda: sum(run(system.ends("signals")).values()) > 0)
         assert run(system.lag()) > 0
@@ -205,7 +241,10 @@ def test_broker_gone_for_good_ends_a_busy_replica_and_lets_an_idle_one_stop(
         own_broker.kill()
 
         assert busy.wait(60) == 1
-        assert idle.code is None  # nothing of it is in doubt: it waits for Kafka
+        assert idle.code is None  # nothing of it is in doubt: it waits for Kafka, and says so
+        eventually(lambda: asked(port, "/health")[0] == 503, 60)
+        assert "Kafka has not answered" in json.loads(asked(port, "/health")[1])["roles"]["predict"]
+        assert b"candlewick_lag_candles 0.0" in asked(port, "/metrics")[1]
         assert idle.terminate(STOP_S) == 0
 
 
