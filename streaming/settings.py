@@ -111,7 +111,9 @@ class PredictSettings(_Frozen):
     commit_interval_s: Seconds = 0.5
     session_timeout_s: Seconds = 10
     drain_timeout_s: Seconds = Field(default=8, description="for the batches in flight at SIGTERM or a rebalance")
-    stall_timeout_s: Seconds = Field(default=60, description="a partition with records that stands still for so long ends the process")
+    stall_timeout_s: Seconds = Field(
+        default=60, description="a partition with records that stands still for so long ends the process"
+    )
     fence_timeout_s: Seconds = Field(default=30, description="to hear where `models` ends and to have read so far")
     kafka_timeout_s: Seconds = Field(default=120, description="a batch not acknowledged after so long ends the process")
 
@@ -145,7 +147,9 @@ class MonitorSettings(_Frozen):
     commit_interval_s: Seconds = 0.5
     session_timeout_s: Seconds = 10
     drain_timeout_s: Seconds = Field(default=8, description="for the batch in flight at SIGTERM or a rebalance")
-    stall_timeout_s: Seconds = Field(default=60, description="a partition with records that stands still for so long ends the process")
+    stall_timeout_s: Seconds = Field(
+        default=60, description="a partition with records that stands still for so long ends the process"
+    )
     kafka_timeout_s: Seconds = Field(default=120, description="a batch not acknowledged after so long ends the process")
 
 
