@@ -10,6 +10,7 @@ calls stand in that file too, or a change of theirs would go unnoticed.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from functools import update_wrapper
@@ -25,6 +26,7 @@ two bytes are then copied at once. That is a factor of 70 for a text of 400 byte
 
 _OPTIONS = {"error_model": "numpy"}
 _lock = Lock()
+logger = logging.getLogger(__name__)
 
 
 class Compiled:
@@ -56,9 +58,12 @@ class Compiled:
 
         try:
             done: Function = njit(self._signature, cache=True, nogil=True, **_OPTIONS)(self._function)
-        except RuntimeError as error:  # nowhere to keep it: neither beside the file nor in the user's cache
+        except Exception as error:  # nowhere to keep it, or what was kept is damaged; a fault of ours comes again below
             if "cannot cache" not in str(error):
-                raise
+                logger.warning(
+                    "kept machine code is of no use function=%s error=%r; mend: delete the *.nbi and *.nbc files in "
+                    "__pycache__ beside its source", self.__qualname__, error,
+                )  # fmt: skip
             done = njit(self._signature, nogil=True, **_OPTIONS)(self._function)
         return done
 

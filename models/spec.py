@@ -23,7 +23,11 @@ MAX_LOG_SCALE = 4.0
 OUTPUTS = 4
 """Location and log scale of the return, location and log scale of the range."""
 
-Positive = Annotated[float, Meta(gt=0)]
+MOST_PARAMETER = 1e6
+"""Fitted parameters lie far within; beyond it sums of products with features could become infinity less infinity."""
+
+Parameter = Annotated[float, Meta(ge=-MOST_PARAMETER, le=MOST_PARAMETER)]
+Positive = Annotated[float, Meta(ge=1 / MOST_PARAMETER, le=MOST_PARAMETER)]
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$(?!\n)")]  # `$` alone lets a newline pass
 
 
@@ -59,16 +63,16 @@ class Har(_Strict, frozen=True, kw_only=True):
     """Linear mean and linear log standard deviation of the range label on features at the close."""
 
     features: Annotated[tuple[str, ...], Meta(min_length=1, max_length=64)]
-    mean: tuple[float, ...]  # intercept, then one coefficient a feature
-    log_sd: tuple[float, ...]  # likewise
+    mean: tuple[Parameter, ...]  # intercept, then one coefficient a feature
+    log_sd: tuple[Parameter, ...]  # likewise
 
 
 class RangeEwma(_Strict, frozen=True, kw_only=True):
     """Range label as a line in ln(EMA of (high-low)/close over the volatility); Gaussian residual."""
 
     span_bars: Annotated[int, Meta(ge=2, le=180)]
-    intercept: float
-    slope: float
+    intercept: Parameter
+    slope: Parameter
     sd: Positive
 
 
@@ -77,7 +81,7 @@ class Baselines(_Strict, frozen=True, kw_only=True):
 
     return_scale: Positive  # zero-mean Student-t
     return_dof: Annotated[float, Meta(gt=2, le=1e6)]
-    vol60_mean: float  # the range label's own mean and sd
+    vol60_mean: Parameter  # the range label's own mean and sd
     vol60_sd: Positive
     range_ewma: RangeEwma
     har: Har
@@ -93,7 +97,7 @@ class Calibration(_Strict, frozen=True, kw_only=True):
 
     return_location_factor: Annotated[float, Meta(ge=0, le=10)] = 1.0
     return_scale_factor: Positive = 1.0
-    range_location_shift: float = 0.0
+    range_location_shift: Parameter = 0.0
     range_scale_factor: Positive = 1.0
     interval_coverage: Annotated[float, Meta(gt=0, lt=1)] = 0.8
     probability_slope: Annotated[float, Meta(gt=0, le=10)] | UnsetType = UNSET  # unset: 1

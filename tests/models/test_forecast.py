@@ -11,7 +11,7 @@ from scipy import stats
 from models.distribution import StudentTCdf
 from models.features import CATALOGUE
 from models.forecast import Forecast, Interpreter
-from models.spec import Calibration, Distribution, Har, Spec, Thresholds, canonical_json, parse_spec
+from models.spec import MOST_PARAMETER, Calibration, Distribution, Har, Spec, Thresholds, canonical_json, parse_spec
 from tests.models.make_bundle import make_spec
 
 Floats = NDArray[np.float64]
@@ -78,6 +78,25 @@ def test_interpret_of_wild_features_keeps_the_scale_of_har_within_bounds() -> No
     features[0], features[1] = 1e6, -1e6
     forecast = Interpreter(make_spec()).interpret(raw, close, volatility, features)
     assert sorted(forecast.har_scale.tolist()) == pytest.approx([math.exp(-4), math.exp(4)])
+
+
+@pytest.mark.parametrize("factor", [1 / MOST_PARAMETER, MOST_PARAMETER])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_interpret_by_a_spec_at_its_bounds_gives_numbers_whatever_the_network_says(factor: float, sign: float) -> None:
+    most = sign * MOST_PARAMETER
+    har = Har(features=CATALOGUE, mean=(most, *[most, -most] * 11, most), log_sd=(most,) * 24)
+    calibration = Calibration(
+        return_location_factor=10.0, return_scale_factor=factor, range_scale_factor=factor, range_location_shift=most
+    )
+    spec = make_spec(calibration=calibration, baselines=msgspec.structs.replace(make_spec().baselines, har=har))
+    assert parse_spec(canonical_json(spec)) == spec
+    raw, close, volatility, features = rows(3)
+    huge = np.finfo(np.float32).max
+    raw[:] = [[-huge, -4, huge, 4], [huge, 4, -huge, -4], [0, -4, 0, -4]]
+    features[0], features[1] = huge, -huge
+    with np.errstate(over="ignore"):
+        forecast = Interpreter(spec).interpret(raw, close, volatility, features)
+    assert not np.isnan([forecast._asdict()[name] for name in forecast._fields]).any()
 
 
 @settings(derandomize=True, max_examples=60, deadline=None)

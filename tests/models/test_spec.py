@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.errors import InvalidBundle
 from models.features import CATALOGUE
-from models.spec import Calibration, Distribution, Har, Network, Thresholds, canonical_json, parse_spec
+from models.spec import MOST_PARAMETER, Calibration, Distribution, Har, Network, Thresholds, canonical_json, parse_spec
 from tests.models.make_bundle import make_spec
 
 BASELINES = make_spec().baselines
@@ -39,7 +39,7 @@ def test_parse_spec_of_its_own_text_gives_the_same_spec() -> None:
 @given(
     st.integers(0, 2**53),
     st.floats(2.0, 1e6, exclude_min=True),
-    st.floats(-1e300, 1e300),
+    st.floats(-MOST_PARAMETER, MOST_PARAMETER),
     st.sets(st.text(max_size=20), min_size=1, max_size=5),
 )
 def test_parse_spec_of_any_numbers_and_names_round_trips(seed: int, dof: float, shift: float, names: set[str]) -> None:
@@ -84,13 +84,18 @@ def test_canonical_json_has_sorted_keys_and_no_spaces() -> None:
         ("distribution.return", "cauchy"),
         ("calibration.return_scale_factor", 0.0),
         ("calibration.interval_coverage", 1.0),
+        ("calibration.return_scale_factor", 1e-300),
+        ("calibration.range_scale_factor", 1e300),
         ("calibration.range_location_shift", None),
+        ("calibration.range_location_shift", 1e7),
         ("thresholds.long", 0.49),
         ("thresholds.short", 0.51),
         ("golden.tolerance", 0.1),
         ("golden.input", "feature_mean"),
         ("labels.range", "mine"),
         ("baselines.vol60_sd", -1.0),
+        ("baselines.vol60_mean", -1e7),
+        ("baselines.range_ewma.slope", 1e300),
         ("baselines.range_ewma.span_bars", 181),
         ("host", "box"),
     ],
@@ -155,6 +160,13 @@ def test_parse_spec_with_a_coefficient_too_few_is_refused() -> None:
         parse_spec(with_har(mean=BASELINES.har.mean[:-1]))
     with pytest.raises(InvalidBundle, match="har"):
         parse_spec(with_har(log_sd=(*BASELINES.har.log_sd, 0.0)))
+
+
+@pytest.mark.parametrize("which", ["mean", "log_sd"])
+def test_parse_spec_with_a_coefficient_that_could_overflow_is_refused(which: str) -> None:
+    """1.8e308 times a feature, less as much, is no number: every replica would end at the same candle, again and again."""
+    with pytest.raises(InvalidBundle, match="har"):
+        parse_spec(with_har(**{which: (0.0, 1.79e308, -1.79e308, 1.79e308)}))
 
 
 def test_network_of_the_largest_size_is_accepted() -> None:
