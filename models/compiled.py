@@ -62,7 +62,7 @@ class Compiled:
             if "cannot cache" not in str(error):
                 logger.warning(
                     "kept machine code is of no use function=%s error=%r; mend: delete the *.nbi and *.nbc files in "
-                    "__pycache__ beside its source", self.__qualname__, error,
+                    "__pycache__ beside its source", self._function.__qualname__, error,
                 )  # fmt: skip
             done = njit(self._signature, nogil=True, **_OPTIONS)(self._function)
         return done

@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from models.decode import Records
 from streaming.record_kernel import find_records
 
-_HEADER = struct.Struct(">qiibIhiqqqhii")
+_BEGIN, _REST = struct.Struct(">qiib"), struct.Struct(">Ihiqqqhii")
+"""Base offset, length, leader epoch and magic, which batches of every format begin with; the rest of a header since
+Kafka 0.11: CRC, attributes, last offset, first and newest time, producer, its epoch, sequence, count."""
 _FRAME, _CHECKED_FROM = 12, 21  # bytes before those that the length counts; before those that the checksum covers
 _MAGIC = 2
 _COMPRESSION, _TRANSACTIONAL, _CONTROL = 0x07, 0x10, 0x20
@@ -136,25 +138,36 @@ def found_in(records: Any) -> Found:
     offsets, places, first = np.empty(count, np.int64), np.empty((_PLACES, count), np.int64), 0
     for batch in wanted:
         own = slice(first, first + batch.records)
-        if not find_records(data, batch.at, batch.stop, batch.base_offset, offsets[own], places[:, own]):
+        if not _find(data, batch, offsets[own], places[:, own]):
             raise CorruptRecordException(f"malformed batch - {records._tp}@{batch.base_offset}")
         first += batch.records
     return Found(data, offsets, places, batches[-1].end if batches else records.next_fetch_offset)
 
 
+def _find(data: NDArray[np.uint8], batch: _Batch, offsets: NDArray[np.int64], places: NDArray[np.int64]) -> bool:
+    last_delta = batch.end - 1 - batch.base_offset
+    return bool(find_records(data, batch.at, batch.stop, batch.base_offset, last_delta, offsets, places))
+
+
 def _batches(data: NDArray[np.uint8], records: Any) -> Iterator[_Batch]:
     """What is whole; a fetch may end in the midst of a batch. Attributes are -1 in the old format."""
     at = 0
-    while at + _HEADER.size <= len(data):
-        base, length, _, magic, crc, attributes, last, _, _, producer, _, _, count = _HEADER.unpack_from(data.data, at)
+    while at + _BEGIN.size <= len(data):
+        base, length, _, magic = _BEGIN.unpack_from(data.data, at)
         stop = at + _FRAME + length
         if stop > len(data):
             return
         if magic < _MAGIC:
-            attributes = -1
-        elif records._check_crcs and google_crc32c.value(data[at + _CHECKED_FROM : stop]) != crc:
+            yield _Batch(at, stop, base, base + 1, -1, _NO_PRODUCER, 0)
+            at = stop
+            continue
+        first = at + _BEGIN.size + _REST.size
+        if first > stop:
+            raise CorruptRecordException(f"malformed batch - {records._tp}@{base}")
+        crc, attributes, last, _, _, producer, _, _, count = _REST.unpack_from(data.data, at + _BEGIN.size)
+        if records._check_crcs and google_crc32c.value(data[at + _CHECKED_FROM : stop]) != crc:
             raise CorruptRecordException(f"Invalid CRC - {records._tp}@{base}")
-        yield _Batch(at + _HEADER.size, stop, base, base + last + 1, attributes, producer, count)
+        yield _Batch(first, stop, base, base + last + 1, attributes, producer, count)
         at = stop
 
 
@@ -176,7 +189,7 @@ def _wanted(data: NDArray[np.uint8], batches: list[_Batch], records: Any) -> Ite
 
 def _is_abort(data: NDArray[np.uint8], batch: _Batch) -> bool:
     offsets, places = np.empty(1, np.int64), np.empty((_PLACES, 1), np.int64)
-    if not find_records(data, batch.at, batch.stop, batch.base_offset, offsets, places):
+    if not _find(data, batch, offsets, places):
         raise CorruptRecordException(f"malformed control batch @{batch.base_offset}")
     key = int(places[0, 0])
     return data[key + 2 : key + 4].tobytes() == _ABORT

@@ -127,20 +127,22 @@ def _read(data, at, stop):
     return np.int64(0), MALFORMED
 
 
-@compiled("b1(Array(u1, 1, 'C', readonly=True), i8, i8, i8, i8[:], i8[:, :])")
-def find_records(data, at, stop, base_offset, offsets, places):
+@compiled("b1(Array(u1, 1, 'C', readonly=True), i8, i8, i8, i8, i8[:], i8[:, :])")
+def find_records(data, at, stop, base_offset, last_delta, offsets, places):
     """Find the records of a batch.
 
     Args:
         data: what was fetched (uint8); the records begin at `at` and end at `stop`.
-        base_offset: of the batch.
-        offsets: (n,) gets the offset of each of its n records.
+        base_offset: of the batch; last_delta: from it to the offset of its last record.
+        offsets: (n,) gets the offset of each of its n records. What the records say of it counts only where some
+            were compacted away: a broker does not look at what a producer wrote there.
         places: (6, n) gets where each key begins and ends, each value, and each record as a whole; of a key or value
             that is not there the end comes before the beginning.
 
     Returns:
         whether the batch is well formed.
     """
+    whole = len(offsets) == last_delta + 1
     for i in range(U(len(offsets))):
         places[U(4), i] = at
         size, at = _read(data, at, stop)
@@ -153,11 +155,12 @@ def find_records(data, at, stop, base_offset, offsets, places):
         number, at = _read(data, at, end)
         if at < 0:
             return False
-        offsets[i] = base_offset + number
+        offsets[i] = base_offset + (i if whole else number)
         for which in range(U(0), U(4), U(2)):  # key, value
             size, at = _read(data, at, end)
-            if at < 0 or size < -1 or size > end - at:
+            if at < 0 or size > end - at:
                 return False
+            size = max(size, -1)  # below 0: it is not there
             places[which, i] = at
             places[which + U(1), i] = at + size
             at += max(size, 0)

@@ -91,7 +91,7 @@ def test_interpret_by_a_spec_at_its_bounds_gives_numbers_whatever_the_network_sa
     spec = make_spec(calibration=calibration, baselines=msgspec.structs.replace(make_spec().baselines, har=har))
     assert parse_spec(canonical_json(spec)) == spec
     raw, close, volatility, features = rows(3)
-    huge = np.finfo(np.float32).max
+    huge = float(np.finfo(np.float32).max)
     raw[:] = [[-huge, -4, huge, 4], [huge, 4, -huge, -4], [0, -4, 0, -4]]
     features[0], features[1] = huge, -huge
     with np.errstate(over="ignore"):

@@ -164,7 +164,7 @@ def test_parse_spec_with_a_coefficient_too_few_is_refused() -> None:
 
 @pytest.mark.parametrize("which", ["mean", "log_sd"])
 def test_parse_spec_with_a_coefficient_that_could_overflow_is_refused(which: str) -> None:
-    """1.8e308 times a feature, less as much, is no number: every replica would end at the same candle, again and again."""
+    """1.8e308 times a feature, less as much, is no number: every replica would end at the same candle for ever."""
     with pytest.raises(InvalidBundle, match="har"):
         parse_spec(with_har(**{which: (0.0, 1.79e308, -1.79e308, 1.79e308)}))
 

@@ -168,19 +168,65 @@ def test_a_batch_that_lies_about_its_lengths_is_refused_or_stays_within_itself(a
 
 
 @pytest.mark.parametrize("at", [61, 62, 63, 64, 65, 70])
-@pytest.mark.parametrize("length", [2**63 - 1, 2**62, 2**40, -(2**63), -2])
+@pytest.mark.parametrize("length", [2**63 - 1, 2**62, 2**40])
 def test_a_length_beyond_all_bounds_is_refused(at: int, length: int) -> None:
     """It must not come back within them by overflow."""
-    zigzag, varint = (length << 1) ^ (length >> 63), bytearray()
-    zigzag &= 2**64 - 1
-    while zigzag >= 128:
-        varint.append(zigzag & 127 | 128)
-        zigzag >>= 7
-    varint.append(zigzag)
-    forged = bytearray(NULLS[:at] + varint + NULLS[at:])
-    struct.pack_into(">i", forged, 8, len(forged) - 12)
     with pytest.raises(CorruptRecordException):
-        found(with_checksum(forged))
+        found(of_length(NULLS[:at] + varint(length) + NULLS[at:]))
+
+
+@pytest.mark.parametrize("length", [-1, -2, -(2**40), -(2**63)])
+def test_a_length_below_nought_is_none_and_no_end_of_the_stream(length: int) -> None:
+    """A broker takes such a record, so it must become a dead letter like any other."""
+    no_key = record_of(0, varint(length) + varint(1) + b"v")
+    no_value = record_of(1, varint(1) + b"k" + varint(length))
+    data = of_length(batch_of(7, [(b"", b"")] * 2)[:61] + no_key + no_value)
+    assert found(data) == ([(7, None, b"v"), (8, b"k", None)], 9)
+
+
+@pytest.mark.parametrize(("first", "second"), [(-5, 1), (0, 0), (0, 2**40), (1, 0), (2**31, 3)])
+def test_offsets_that_a_producer_made_up_come_out_ascending_within_the_batch(first: int, second: int) -> None:
+    """A broker does not look at them: a record before the fetch would be lost unseen, one far ahead skip all."""
+    value = varint(1) + b"k" + varint(1) + b"v"
+    data = of_length(batch_of(7, [(b"", b"")] * 2)[:61] + record_of(first, value) + record_of(second, value))
+    offsets, end = [offset for offset, _, _ in found(data)[0]], found(data, wanted=1)[1]
+    assert offsets == [7, 8]
+    assert end == 9
+
+
+def varint(number: int) -> bytes:
+    zigzag, written = ((number << 1) ^ (number >> 63)) & (2**64 - 1), bytearray()
+    while zigzag >= 128:
+        written.append(zigzag & 127 | 128)
+        zigzag >>= 7
+    return bytes([*written, zigzag])
+
+
+def record_of(delta: int, key_and_value: bytes) -> bytes:
+    inner = b"\0" + varint(0) + varint(delta) + key_and_value + varint(0)
+    return varint(len(inner)) + inner
+
+
+def of_length(data: bytes) -> bytes:
+    """A batch again after its records were changed."""
+    forged = bytearray(data)
+    struct.pack_into(">i", forged, 8, len(forged) - 12)
+    return with_checksum(forged)
+
+
+@pytest.mark.parametrize("magic", [0, 1])
+def test_a_record_of_the_old_format_that_is_shorter_than_todays_header_is_found(magic: int) -> None:
+    builder = LegacyRecordBatchBuilder(magic=magic, compression_type=0, batch_size=1 << 16)
+    builder.append(0, timestamp=1_700_000_000_000, key=None, value=b"x")
+    data = bytes(builder.build())
+    assert len(data) < 61
+    assert found(data) == unpacked(data) == ([(0, None, b"x")], 1)
+
+
+@pytest.mark.parametrize("length", [5, 48])
+def test_a_batch_shorter_than_its_own_header_is_refused(length: int) -> None:
+    with pytest.raises(CorruptRecordException):
+        found(PLAIN[:8] + struct.pack(">i", length) + PLAIN[12:])
 
 
 def test_records_of_several_partitions_lie_side_by_side() -> None:
