@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaTimeoutError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from models.errors import CandlewickError
@@ -39,7 +41,7 @@ async def send_packed(producer: AIOKafkaProducer, topic: str, partition: int, me
     """Send records in order; `acknowledged` waits until they are safe.
 
     Raises:
-        CandlewickError: a record alone is larger than a batch may be.
+        CandlewickError: a record alone is larger than a batch may be; Kafka takes nothing.
     """
     acks: list[Ack] = []
     done = 0
@@ -48,23 +50,36 @@ async def send_packed(producer: AIOKafkaProducer, topic: str, partition: int, me
         fitted = _fill(batch, messages, done)
         if not fitted:
             raise CandlewickError(f"a record of {len(messages[done].value):,} bytes does not fit into a batch")
-        acks.append(Ack(await producer.send_batch(batch, topic, partition=partition), fitted))
+        acks.append(Ack(await _handed_over(producer, batch, topic, partition, ACK_TIMEOUT_S), fitted))
         done += fitted
     return acks
 
 
 async def send_blocks(
-    producer: AIOKafkaProducer, topic: str, blocks: Sequence[SignalBlock], most_bytes: int
+    producer: AIOKafkaProducer, topic: str, blocks: Sequence[SignalBlock], most_bytes: int, timeout_s: float
 ) -> list[Ack]:
     """Send signals in order; `acknowledged` waits until they are safe.
 
     Raises:
-        CandlewickError: one alone is larger than a batch may be.
+        CandlewickError: one alone is larger than a batch may be; Kafka takes nothing for so long.
     """
     return [
-        Ack(await producer.send_batch(batch, topic, partition=partition), batch.record_count())
+        Ack(await _handed_over(producer, batch, topic, partition, timeout_s), batch.record_count())
         for partition, batch in batches_of(blocks, most_bytes)
     ]
+
+
+async def _handed_over(
+    producer: AIOKafkaProducer, batch: Any, topic: str, partition: int, timeout_s: float
+) -> asyncio.Future[Any]:
+    """Where another batch of its partition has not left yet, wait for as long as for an acknowledgement."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                with suppress(KafkaTimeoutError):  # aiokafka did not take it, after a time of its own
+                    return await producer.send_batch(batch, topic, partition=partition)  # type: ignore[no-any-return]
+    except TimeoutError as error:
+        raise _not_taken(timeout_s) from error
 
 
 def _fill(batch: BatchBuilder, messages: Sequence[Message], first: int) -> int:
@@ -90,10 +105,12 @@ async def acknowledged(acks: Sequence[Ack], timeout_s: float = ACK_TIMEOUT_S) ->
         async with asyncio.timeout(timeout_s):
             sent = await asyncio.gather(*(ack.sent for ack in acks))
     except TimeoutError as error:
-        raise CandlewickError(
-            f"Kafka acknowledged nothing for {timeout_s:g} s; is it up, and has its disk room left?"
-        ) from error
+        raise _not_taken(timeout_s) from error
     ends: dict[int, int] = {}
     for ack, first in zip(acks, sent, strict=True):
         ends[first.partition] = max(ends.get(first.partition, 0), int(first.offset) + ack.records)
     return ends
+
+
+def _not_taken(timeout_s: float) -> CandlewickError:
+    return CandlewickError(f"Kafka acknowledged nothing for {timeout_s:g} s; is it up, and has its disk room left?")

@@ -130,7 +130,7 @@ class Predict(Service):
         acks: list[Ack] = []
         for blocks in _requests(served.signals):
             await acknowledged(acks, timeout_s)
-            acks = await send_blocks(self._producer, topic, blocks, BATCH_BYTES)
+            acks = await send_blocks(self._producer, topic, blocks, BATCH_BYTES, timeout_s)
         acks += [await self._bury(letter) for letter in served.dead_letters]
         await acknowledged(acks, timeout_s)
 

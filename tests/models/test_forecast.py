@@ -90,9 +90,9 @@ def test_interpret_by_a_spec_at_its_bounds_gives_numbers_whatever_the_network_sa
     )
     spec = make_spec(calibration=calibration, baselines=msgspec.structs.replace(make_spec().baselines, har=har))
     assert parse_spec(canonical_json(spec)) == spec
-    raw, close, volatility, features = rows(3)
+    _, close, volatility, features = rows(3)
     huge = float(np.finfo(np.float32).max)
-    raw[:] = [[-huge, -4, huge, 4], [huge, 4, -huge, -4], [0, -4, 0, -4]]
+    raw = np.array([[-huge, -4, huge, 4], [huge, 4, -huge, -4], [0, -4, 0, -4]], np.float32)
     features[0], features[1] = huge, -huge
     with np.errstate(over="ignore"):
         forecast = Interpreter(spec).interpret(raw, close, volatility, features)

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.protocol.produce import ProduceRequest_v7
 
+from models.errors import CandlewickError
 from models.events import Message
-from streaming.packing import _fill
+from streaming import packing
+from streaming.packing import _fill, send_packed
 from streaming.produce_request import _encode
 
 MESSAGES = [Message(b"key-%d" % i, b"v" * i, 1_700_000_000_000 + i * 60_000) for i in range(300)]
@@ -36,3 +42,31 @@ def test_fill_of_a_full_batch_says_how_many_fitted() -> None:
     while plain.append(key=(m := MESSAGES[plain.record_count()]).key, value=m.value, timestamp=m.timestamp_ms):
         pass
     assert 0 < fitted == plain.record_count() < len(MESSAGES)
+
+
+class Crowded:
+    """A producer that takes a batch only after so many times of its own patience."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+
+    def create_batch(self) -> BatchBuilder:
+        return BatchBuilder(1 << 20, 0)
+
+    async def send_batch(self, *_: Any, **__: Any) -> asyncio.Future[Any]:
+        await asyncio.sleep(0)
+        if self.refusals:
+            self.refusals -= 1
+            raise KafkaTimeoutError
+        return asyncio.get_running_loop().create_future()
+
+
+def test_send_packed_waits_for_room_beyond_the_patience_of_aiokafka() -> None:
+    (ack,) = asyncio.run(send_packed(Crowded(refusals=3), "signals", 0, MESSAGES))
+    assert ack.records == 300
+
+
+def test_send_packed_where_room_never_comes_ends_and_asks_whether_kafka_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "ACK_TIMEOUT_S", 0.01)
+    with pytest.raises(CandlewickError, match="is it up"):
+        asyncio.run(send_packed(Crowded(refusals=-1), "signals", 0, MESSAGES))
