@@ -16,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.candle_kernel import head_of, index_keys
+from models.errors import CandlewickError
 from models.series import Series, parse_key
 
 UNKNOWN = -1
 """In place of a row."""
+MOST_SERIES = 20_000
+"""Ten times what an exchange lists; their state takes a gigabyte. More are a producer that makes symbols up."""
 
 
 class Texts(NamedTuple):
@@ -79,8 +82,14 @@ class SeriesTable:
 
         Raises:
             InvalidMessage: the key is not `exchange|symbol|timeframe`.
+            CandlewickError: there are too many.
         """
         series = parse_key(key)
+        if len(self.series) - len(self._free) >= MOST_SERIES:
+            raise CandlewickError(
+                f"{key!r} on partition {partition} would be series {MOST_SERIES + 1:,} of this process: mend the "
+                "producer that makes them up, or share the partitions among more processes"
+            )
         if self._free:
             row = self._free.pop()
             self.series[row], self.keys[row] = series, key

@@ -133,10 +133,15 @@ class Predict(Service):
             acks = await send_blocks(self._producer, topic, blocks, BATCH_BYTES, timeout_s)
         acks += [await self._bury(letter) for letter in served.dead_letters]
         await acknowledged(acks, timeout_s)
+        if served.dead_letters:  # a line each would fill the disk where a producer knows no better
+            first, others = served.dead_letters[0], len(served.dead_letters) - 1
+            logger.warning(
+                "dead letter at=%s[%d]@%d reason=%s (and %d more of its batch)",
+                first.topic, first.partition, first.offset, first.reason, others,
+            )  # fmt: skip
 
     async def _bury(self, letter: DeadLetter) -> Ack:
         topic, partition, offset = letter.topic, letter.partition, letter.offset
-        logger.warning("dead letter at=%s[%d]@%d reason=%s", topic, partition, offset, letter.reason)
         identity = f"{topic}/{partition}/{offset}".encode()
         return Ack(await self._producer.send(self._settings.topic("dead-letters"), encode(letter), identity), 1)
 

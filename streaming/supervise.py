@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import time
 from collections import deque
@@ -26,6 +27,7 @@ FIRST_DELAY_S, MAX_DELAY_S = 0.5, 30.0
 STOP_TIMEOUT_S = 12.0
 """SIGTERM drains within 10 s; what is still there after a little more is killed."""
 LOG_BYTES = 10 << 20
+LOG_LOOK_S = 5.0
 LINE_BYTES = 64 << 10
 POLL_S = 0.02
 
@@ -89,8 +91,7 @@ class Child:
 
     async def _run_once(self) -> int:
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
-            self._log.replace(self._log.with_suffix(".log.1"))
+        self._put_large_log_aside()
         with self._log.open("ab") as log:
             # It watches the pipe on its stdin, and ends when this process does, however that happens.
             self._process = await asyncio.create_subprocess_exec(
@@ -102,10 +103,12 @@ class Child:
                 start_new_session=True,
             )
         listening = asyncio.create_task(self._listen(self._process))
+        bounding = asyncio.create_task(self._bound_log())
         if self._stop.is_set():  # it was asked for while the process began
             self._process.terminate()
         code = await _exit_code(self._process)
         _kill_group(self._process.pid)
+        bounding.cancel()
         await listening
         self.ready.clear()
         return code
@@ -121,6 +124,17 @@ class Child:
                     self.ready.set()
                 else:
                     logger.warning("child=%s says %s", self.name, line[:500].decode(errors="replace"))
+
+    async def _bound_log(self) -> None:
+        while True:
+            await asyncio.sleep(LOG_LOOK_S)
+            self._put_large_log_aside()
+
+    def _put_large_log_aside(self) -> None:
+        """Whoever writes it goes on in the same file, to which it only appends."""
+        if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
+            shutil.copyfile(self._log, self._log.with_suffix(".log.1"))
+            os.truncate(self._log, 0)
 
     async def stop(self) -> None:
         """Ask it to end, wait, then make it."""

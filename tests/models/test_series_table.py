@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.errors import InvalidMessage
+from models import series_table
+from models.errors import CandlewickError, InvalidMessage
 from models.series import Series
 from models.series_table import UNKNOWN, SeriesTable
 from tests.models.candle_records import BTC, ETH, laws
@@ -76,3 +77,16 @@ def test_table_agrees_with_a_plain_dictionary(steps: list[tuple[str, int | set[i
         assert (table.keys[row], table.partition[row]) == (key, partition)
         assert table.series[row].key == key
         assert table.timeframe_ms[row] == table.series[row].timeframe_ms
+
+
+def test_table_with_too_many_series_says_so_and_has_room_again_once_a_partition_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(series_table, "MOST_SERIES", 2)
+    table = SeriesTable()
+    table.add(BTC.key, 0)
+    table.add(ETH.key, 1)
+    with pytest.raises(CandlewickError, match="would be series 3 of this process: mend the producer"):
+        table.add(ETH.key, 2)
+    table.drop({1})
+    assert table.add(ETH.key, 2) == 1

@@ -196,6 +196,25 @@ def test_log_of_a_child_that_grew_too_large_is_put_aside_at_a_restart(
     assert (tmp_path / "logs" / "tiny.log.1").read_text() == "more than ten bytes\n"
 
 
+def test_log_of_a_child_that_grows_too_large_is_put_aside_while_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "LOG_BYTES", 1_000)
+    monkeypatch.setattr(supervise, "LOG_LOOK_S", 0.01)
+    aside = tmp_path / "logs" / "tiny.log.1"
+
+    async def scenario() -> None:
+        endless = child(tmp_path, "while :; do echo one more line >&2; sleep 0.001; done")
+        keeper = asyncio.create_task(endless.keep())
+        await comes_true(lambda: aside.exists() and aside.stat().st_size > 1_000)
+        size = aside.stat().st_size
+        await comes_true(lambda: aside.stat().st_size != size)  # once more: it went on in a file that began anew
+        await endless.stop()
+        await keeper
+
+    within_deadline(scenario())
+
+
 def test_child_whose_own_child_outlives_it_is_started_again_and_leaves_nothing_behind(tmp_path: Path) -> None:
     async def scenario() -> None:
         kept = child(tmp_path, """sleep 60 & echo $! >> "$FOLDER/orphans"; echo '{"ready": []}'; wait""")
