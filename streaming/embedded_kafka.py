@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ class EmbeddedKafka:
         self._process: BrokerProcess | None = None
         self._announcement: int | None = None
         self._bootstrap: str | None = None
+        self._given_up = threading.Event()
 
     @property
     def bootstrap(self) -> str:
@@ -88,6 +90,10 @@ class EmbeddedKafka:
                 os.close(lock)  # from here on the broker itself holds the folder
         logger.info("broker.ready bootstrap=%s owned=%s folder=%s", self._bootstrap, self.owned, self._folder)
         return self
+
+    def give_up(self) -> None:
+        """End a start that is under way in another thread, within a moment and with a `BrokerError`; allow no other."""
+        self._given_up.set()
 
     def stop(self) -> None:
         """End an owned broker cleanly (about .5 s), leave an attached one. Harmless when it has ended."""
@@ -135,7 +141,7 @@ class EmbeddedKafka:
                     f"the folder {self._folder} is in use by another process, but no broker answers there; "
                     "stop that process, or choose another folder"
                 )
-            time.sleep(_POLL_S)
+            self._pause()
         return True
 
     def _attach(self, deadline: float) -> bool:
@@ -147,15 +153,57 @@ class EmbeddedKafka:
 
     def _launch(self, lock: int) -> None:
         java = find_java(self._config.java_home)
-        command = java_command(java, self._config.heap_mb, fetch_jars(self._config.cache))
+        jars = fetch_jars(self._config.cache, given_up=self._given_up)
+        command = java_command(java, self._config.heap_mb, jars)
         port, controller_port = choose_ports(self._config.port, last_port(self._folder))
         (self._folder / "server.properties").write_text(server_properties(port, controller_port))
-        _format(command, self._folder, lock)
+        self._format(command, lock)
         deadline = time.monotonic() + self._config.start_timeout_s  # a slow first download is not the broker's fault
         self._process = BrokerProcess([*command, "kafka.Kafka", "server.properties"], self._folder, lock)
         self._bootstrap = f"{HOST}:{port}"
         self._await_ready(self._process, self._bootstrap, deadline)
         self._announcement = announce(self._folder, port)
+
+    def _format(self, command: Sequence[str], lock: int) -> None:
+        """Prepare an empty folder, once. An interrupted preparation is repeated under the same cluster id."""
+        if all((self._folder / name).exists() for name in _FORMATTED):
+            return
+        tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted"]
+        options = ["--cluster-id", _cluster_id(self._folder), "--config", "server.properties"]
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own command line
+                [*command, *tool, *options],
+                cwd=self._folder,
+                pass_fds=(
+                    lock,
+                ),  # if this process is killed meanwhile, the folder stays locked until the tool has ended
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for the owner, who then gives up
+            )
+            said = self._end_of(process)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise BrokerError(
+                f"Java cannot run on this platform: {error}; set JAVA_HOME to a Java 17 or later"
+            ) from error
+        if process.returncode:
+            raise BrokerError(explain_exit(said, process.returncode))
+
+    def _end_of(self, process: subprocess.Popen[str]) -> str:
+        """What a tool said until its end."""
+        deadline = time.monotonic() + _FORMAT_S
+        with process:
+            try:
+                while True:
+                    try:
+                        return process.communicate(timeout=_POLL_S)[0]
+                    except subprocess.TimeoutExpired:
+                        if time.monotonic() > deadline:
+                            raise
+                        self._pause()
+            finally:
+                process.kill()
 
     def _await_ready(self, process: BrokerProcess, bootstrap: str, deadline: float) -> None:
         from streaming import embedded_ready  # noqa: F401 - imported while Java starts
@@ -167,7 +215,11 @@ class EmbeddedKafka:
                 raise BrokerError(
                     f"Kafka was not ready after {self._config.start_timeout_s:g} s; see {self._folder / 'broker.log'}"
                 )
-            time.sleep(_POLL_S)
+            self._pause()
+
+    def _pause(self) -> None:
+        if self._given_up.wait(_POLL_S):
+            raise BrokerError("asked to stop while starting")
 
     def _withdraw(self) -> None:
         """Nobody attaches to a broker that is about to end."""
@@ -185,28 +237,6 @@ def _answers(bootstrap: str, deadline: float) -> bool:
         logger.debug("broker.round_trip bootstrap=%s error=%s", bootstrap, error)
         return False
     return True
-
-
-def _format(command: Sequence[str], folder: Path, lock: int) -> None:
-    """Prepare an empty folder, once. An interrupted preparation is repeated under the same cluster id."""
-    if all((folder / name).exists() for name in _FORMATTED):
-        return
-    tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted"]
-    options = ["--cluster-id", _cluster_id(folder), "--config", "server.properties"]
-    try:
-        done = subprocess.run(  # noqa: S603 - our own command line
-            [*command, *tool, *options],
-            cwd=folder,
-            pass_fds=(lock,),  # if this process is killed meanwhile, the folder stays locked until the tool has ended
-            capture_output=True,
-            text=True,
-            timeout=_FORMAT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise BrokerError(f"Java cannot run on this platform: {error}; set JAVA_HOME to a Java 17 or later") from error
-    if done.returncode:
-        raise BrokerError(explain_exit(done.stdout + done.stderr, done.returncode))
 
 
 def _cluster_id(folder: Path) -> str:

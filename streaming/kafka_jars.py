@@ -11,6 +11,7 @@ import http.client
 import logging
 import os
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -32,6 +33,7 @@ _CONNECTIONS = 4
 _SILENCE_S = 20.0  # of a connection
 _FILE_S = 300.0  # a whole file, however slowly it trickles
 _CHUNK_BYTES = 1 << 16
+_NEVER = threading.Event()
 _TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -65,7 +67,12 @@ def pinned_jars() -> tuple[Jar, ...]:
     return tuple(Jar(sha256, int(size), path) for sha256, size, path in rows)
 
 
-def fetch_jars(cache: Path, jars: Sequence[Jar] | None = None, base_url: str | None = None) -> tuple[Path, ...]:
+def fetch_jars(
+    cache: Path,
+    jars: Sequence[Jar] | None = None,
+    base_url: str | None = None,
+    given_up: threading.Event = _NEVER,
+) -> tuple[Path, ...]:
     """Return the verified jars in the order of the list, fetching what the cache lacks or holds damaged.
 
     Safe against interruption and against several processes at once: a file appears whole or not at all.
@@ -74,9 +81,10 @@ def fetch_jars(cache: Path, jars: Sequence[Jar] | None = None, base_url: str | N
         cache: folder for everything fetched; the jars lie in its subfolder `kafka-<version>`.
         jars: what to fetch; default: the pinned list.
         base_url: repository in the Maven layout; default: Maven Central as jgo knows it.
+        given_up: once it is set, nothing more is fetched.
 
     Raises:
-        BrokerError: not writable, no network, or content of a wrong hash.
+        BrokerError: not writable, no network, content of a wrong hash, or given up.
     """
     folder = cache / f"kafka-{KAFKA_VERSION}"
     jars = pinned_jars() if jars is None else jars
@@ -86,7 +94,9 @@ def fetch_jars(cache: Path, jars: Sequence[Jar] | None = None, base_url: str | N
         if missing:
             base_url = base_url or _maven_central()
             logger.info("kafka.fetch files=%d bytes=%d", len(missing), sum(jar.size_bytes for jar in missing))
-            list(pool.map(lambda jar: _fetch(jar, folder, base_url), missing))  # the first error cancels the rest
+            list(
+                pool.map(lambda jar: _fetch(jar, folder, base_url, given_up), missing)
+            )  # the first error cancels the rest
     return tuple(folder / jar.name for jar in jars)
 
 
@@ -103,9 +113,9 @@ def _is_sound(path: Path, jar: Jar) -> bool:
         return False
 
 
-def _fetch(jar: Jar, folder: Path, base_url: str) -> None:
+def _fetch(jar: Jar, folder: Path, base_url: str, given_up: threading.Event) -> None:
     try:
-        content = _download(f"{base_url.rstrip('/')}/{jar.path}", jar.size_bytes)
+        content = _download(f"{base_url.rstrip('/')}/{jar.path}", jar.size_bytes, given_up)
     except (_Interrupted, OSError) as error:
         raise BrokerError(
             f"Kafka {KAFKA_VERSION} (fetched once, 45 MB) is not complete in {folder}, and {jar.name} could not be "
@@ -128,11 +138,13 @@ def _fetch(jar: Jar, folder: Path, base_url: str) -> None:
     wait=tenacity.wait_random_exponential(multiplier=0.25, max=4),
     reraise=True,
 )
-def _download(url: str, size_bytes: int) -> bytes:
+def _download(url: str, size_bytes: int, given_up: threading.Event) -> bytes:
     """Return at most `size_bytes + 1` bytes of `url`; too many are not read, too few are tried again."""
+    if given_up.is_set():
+        raise _given_up()
     try:
         with urllib.request.urlopen(url, timeout=_SILENCE_S) as response:  # noqa: S310 - https from jgo, or the caller's
-            content = _read(response, size_bytes + 1)
+            content = _read(response, size_bytes + 1, given_up)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code in _TRANSIENT_STATUS:
@@ -145,14 +157,20 @@ def _download(url: str, size_bytes: int) -> bytes:
     return content
 
 
-def _read(response: http.client.HTTPResponse, limit_bytes: int) -> bytes:
+def _read(response: http.client.HTTPResponse, limit_bytes: int, given_up: threading.Event) -> bytes:
     deadline = time.monotonic() + _FILE_S
     content = bytearray()
     while len(content) < limit_bytes and (chunk := response.read1(min(_CHUNK_BYTES, limit_bytes - len(content)))):
         content += chunk
+        if given_up.is_set():
+            raise _given_up()
         if time.monotonic() > deadline:
             raise _Interrupted(f"slower than {_FILE_S:.0f} s a file")
     return bytes(content)
+
+
+def _given_up() -> BrokerError:
+    return BrokerError("asked to stop while fetching Kafka; what was fetched whole stays")
 
 
 def _store(content: bytes, path: Path) -> None:

@@ -37,6 +37,7 @@ class Monitor(Service):
         self._join = Join()
         self.source = PairSource(settings, self)
         self._clients: list[Any] = []
+        self._parts: list[Service] = []
         self.ready = asyncio.Event()
         super().__init__()
 
@@ -55,12 +56,13 @@ class Monitor(Service):
         self._follower = Follower(self._settings)
         self.owner = ScoresOwner(self._settings, self._producer, self._follower)
         settle()
-        for part in (self._follower, self.owner, self.source):
+        self._parts = [self._follower, self.owner, self.source]
+        for part in self._parts:
             await self.add_runtime_dependency(part)
 
     async def on_stop(self) -> None:
         """Let both consumers finish while the producer still lives."""
-        await asyncio.gather(self.source.stop(), self.owner.stop(), self._follower.stop())
+        await asyncio.gather(*(part.stop() for part in self._parts))
         await close_all(self._clients)
 
     @Service.task

@@ -52,11 +52,14 @@ class System:
     async def or_fail(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for this, or for the failure that makes it pointless."""
         task = asyncio.ensure_future(work)
-        await asyncio.wait((task, self.failed), return_when=asyncio.FIRST_COMPLETED)
-        if self.failed.done():
+        try:
+            await asyncio.wait((task, self.failed), return_when=asyncio.FIRST_COMPLETED)
+            if self.failed.done():
+                self.failed.result()
+            return await task
+        finally:  # cancelled, too: what works on would only find Kafka gone
             task.cancel()
-            self.failed.result()
-        return await task
+            await asyncio.gather(task, return_exceptions=True)
 
 
 def broker_config(settings: Settings, port: int = 0, folder: Path | None = None) -> BrokerConfig:
@@ -76,10 +79,7 @@ async def kafka(settings: Settings) -> AsyncIterator[tuple[Settings, EmbeddedKaf
     broker = None
     async with AsyncExitStack() as stack:
         if settings.kafka.bootstrap_servers is None:
-            broker = EmbeddedKafka(broker_config(settings))
-            starting = asyncio.ensure_future(asyncio.to_thread(broker.start))
-            stack.push_async_callback(_stop, broker, starting)
-            await asyncio.shield(starting)
+            broker = await stack.enter_async_context(running(EmbeddedKafka(broker_config(settings))))
             reachable = settings.kafka.model_copy(update={"bootstrap_servers": broker.bootstrap})
             settings = settings.model_copy(update={"kafka": reachable})
         async with started(new_admin(settings)) as admin:
@@ -87,10 +87,17 @@ async def kafka(settings: Settings) -> AsyncIterator[tuple[Settings, EmbeddedKaf
         yield settings, broker
 
 
-async def _stop(broker: EmbeddedKafka, starting: asyncio.Future[EmbeddedKafka]) -> None:
-    """A start under way cannot be interrupted, only waited for."""
-    await asyncio.wait([starting])
-    await asyncio.to_thread(broker.stop)
+@asynccontextmanager
+async def running(broker: EmbeddedKafka) -> AsyncIterator[EmbeddedKafka]:
+    """A broker that is ready; cancelled while it starts, it gives up."""
+    starting = asyncio.ensure_future(asyncio.to_thread(broker.start))
+    try:
+        await asyncio.shield(starting)
+        yield broker
+    finally:
+        broker.give_up()
+        await asyncio.gather(starting, return_exceptions=True)
+        await asyncio.to_thread(broker.stop)
 
 
 @asynccontextmanager

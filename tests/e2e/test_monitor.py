@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from models.features import WARM_UP_BARS
+from models.series import Series
 from streaming.embedded_kafka import EmbeddedKafka
 from streaming.models_topic import activate, publish
+from streaming.partition import partition_of
 from streaming.replay import replay
 from tests.e2e.market import market
 from tests.e2e.reckoning import expected_outcomes, found, sums_of, told
@@ -47,7 +49,8 @@ def test_monitor_killed_twice_leaves_outcomes_complete_unique_and_equal_to_those
         for worker in (predict, one, two):
             worker.wait_ready(120)
         run(replay(system.settings, table.until(int(table.close_time_ms[WARM_UP + 60]))))
-        eventually(lambda: sum(run(system.ends("outcomes")).values()) > 0)
+        spoken = {partition_of(Series(table.exchange, symbol, table.timeframe).key, 8) for symbol in table.symbols}
+        eventually(lambda: {partition for partition, _ in run(found(system.settings)).partial} == spoken, 60)
         one.kill()
         run(replay(system.settings, table.until(int(table.close_time_ms[WARM_UP + 140])), 20 * MINUTE_S))
         two.kill()

@@ -134,7 +134,7 @@ def test_start_again_while_alive_changes_nothing(kafka: EmbeddedKafka) -> None:
 
 def test_unknown_topic_is_not_created_by_writing_to_it(kafka: EmbeddedKafka, topic_prefix: str) -> None:
     async def write() -> None:
-        async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, request_timeout_ms=1000) as producer:
+        async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, request_timeout_ms=3000) as producer:
             await producer.send_and_wait(topic_prefix + "typo", b"lost")
 
     with pytest.raises(UnknownTopicOrPartitionError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ import pytest
 from streaming.embedded_folder import is_locked, open_lock, try_lock
 from streaming.embedded_kafka import BrokerConfig, BrokerError, EmbeddedKafka
 from streaming.kafka_jars import default_cache
+from streaming.up import running
+from tests.eventually import eventually
 
 pytestmark = pytest.mark.kafka
 
@@ -55,6 +59,53 @@ def test_start_folder_locked_without_broker_says_in_use(folder: Path) -> None:
         os.close(lock)
 
     assert f"the folder {folder} is in use by another process, but no broker answers there" in told
+
+
+@pytest.mark.parametrize("begun", ["nothing", "meta.properties", "broker.log"], ids=["at once", "prepared", "starting"])
+def test_start_given_up_ends_at_once_and_leaves_nothing(folder: Path, begun: str) -> None:
+    broker = EmbeddedKafka(BrokerConfig(folder, default_cache()))
+    with ThreadPoolExecutor(1) as thread:
+        starting = thread.submit(broker.start)
+        eventually(lambda: begun == "nothing" or any(folder.rglob(begun)), 60)
+        broker.give_up()
+        error = starting.exception(60)
+    assert isinstance(error, BrokerError)
+    assert "asked to stop while starting" in str(error) or begun == "nothing"
+    assert not broker.owned
+    assert not is_locked(folder / "lock")
+
+
+def test_start_given_up_while_another_process_holds_the_folder_waits_no_longer(folder: Path) -> None:
+    lock = open_lock(folder)
+    try:
+        assert try_lock(lock)
+        broker = EmbeddedKafka(BrokerConfig(folder, default_cache(), start_timeout_s=3_600))
+        broker.give_up()
+        with pytest.raises(BrokerError, match="asked to stop"):
+            broker.start()
+    finally:
+        os.close(lock)
+
+
+def test_running_broker_cancelled_while_it_starts_is_given_up(folder: Path) -> None:
+    """As by a Ctrl-C in `candlewick up`."""
+    broker = EmbeddedKafka(BrokerConfig(folder, default_cache()))
+
+    async def story() -> None:
+        async def start() -> None:
+            async with running(broker):
+                raise AssertionError("it was cancelled before")
+
+        task = asyncio.create_task(start())
+        while not folder.exists():  # noqa: ASYNC110 - a folder sets no event
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    asyncio.run(asyncio.wait_for(story(), 60))
+    assert not broker.owned
+    assert not is_locked(folder / "lock")
 
 
 def test_start_unwritable_folder_names_it(tmp_path: Path) -> None:

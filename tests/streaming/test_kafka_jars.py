@@ -205,3 +205,23 @@ def test_default_cache_first_setting_wins(
         monkeypatch.setenv(name, value)
 
     assert default_cache() == Path(expected)
+
+
+def test_fetch_jars_given_up_asks_no_more_and_says_that_what_is_there_stays(
+    repository: Repository, tmp_path: Path
+) -> None:
+    given_up = threading.Event()
+    other = JAR._replace(path=JAR.path.replace(JAR.name, "other.jar"))
+
+    def told_to_stop(request: BaseHTTPRequestHandler) -> None:
+        given_up.set()
+        whole(request)
+
+    fetch_jars(tmp_path, [JAR], repository.url)
+    repository.answers = [told_to_stop]
+    with pytest.raises(BrokerError, match="what was fetched whole stays"):
+        fetch_jars(tmp_path, [JAR, other], repository.url, given_up)
+    assert files(tmp_path) == [JAR.name]
+    with pytest.raises(BrokerError, match="asked to stop"):
+        fetch_jars(tmp_path, [other], repository.url, given_up)
+    assert len(repository.requests) == 2

@@ -122,7 +122,7 @@ def test_run_command_that_takes_too_long_is_ended(log: Path, instead: Callable[[
     )
     heard: list[dict[str, Any]] = []
     with pytest.raises(ChildFailed, match="was not done after"):
-        run(log, Limits(seconds=3.0), heard.append)
+        run(log, Limits(seconds=8.0), heard.append)
     assert not alive(heard[0]["pid"])
 
 
