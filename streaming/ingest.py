@@ -21,10 +21,10 @@ from mode import Service
 
 from models.errors import CandlewickError
 from models.events import Candle
-from models.exchange_clock import ExchangeClock
 from models.series import Series
 from streaming import metrics
 from streaming.clients import is_of_kafka
+from streaming.exchange_time import ExchangeTime
 from streaming.feed.errors import ExchangeError, ExchangeUnavailable
 from streaming.feed.exchanges import check_timeframes, open_exchange
 from streaming.feed.polling import choose_feed
@@ -43,12 +43,6 @@ logger = logging.getLogger(__name__)
 FIRST_DELAY_S, MOST_DELAY_S = 0.5, 10.0
 MOST_KAFKA_FAILURES = 60
 """In a row; some ten minutes. Then the process ends, and its supervisor decides."""
-CLOCK_S = 10.0
-"""Between looks at the exchange's clock; three that agree move ours."""
-OWN_CLOCK_S = 1.0
-"""What our own clock may be off, where the exchange tells no time."""
-WITHIN_S = 5.0
-"""A question is asked again for so long; then it is said that nobody answers."""
 READY_S = 120.0
 """A suspended symbol never catches up; the others are not to wait for it."""
 LOOK_BACK_DAYS = 30
@@ -60,13 +54,9 @@ APPEND_TIMEOUT_SHARE = 0.8
 class Ears:
     """What the feed tells, passed on: bars to their sequencers, times to the clock."""
 
-    def __init__(self, sequences: Sequences, clock: ExchangeClock) -> None:
-        self._clock = clock
+    def __init__(self, sequences: Sequences, clock: ExchangeTime) -> None:
         self.on_kline = sequences.hear  # runs for every frame: no step in between
-
-    def on_event_time(self, event_ms: int) -> None:
-        """The exchange's clock was not behind this when the frame arrived."""
-        self._clock.at_least(event_ms, time.monotonic())
+        self.on_event_time = clock.at_least
 
     def on_refused(self, symbol: str, timeframe: str, reason: str) -> None:
         """REST alone brings this series on."""
@@ -81,8 +71,6 @@ class Ingest(Service):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._role = settings.ingest
-        self._clock = ExchangeClock()
-        self._asking_time = asyncio.Lock()
         self._writing = asyncio.Lock()  # held while a burst is on its way
         self._ledger = Ledger(settings, settings.exchange.name, self._role.transaction_timeout_s * APPEND_TIMEOUT_SHARE)
         self._rest: Rest | None = None
@@ -91,10 +79,6 @@ class Ingest(Service):
         self.ready = asyncio.Event()  # every series is there, up to the newest bar but one
         self._trouble = "starting"  # for /health
         super().__init__()
-
-    def now_ms(self) -> int:
-        """The exchange's time."""
-        return self._clock.now_ms(time.monotonic())
 
     async def on_start(self) -> None:
         """Make what can be made without a network.
@@ -106,11 +90,14 @@ class Ingest(Service):
         self._exchange = open_exchange(self._settings.exchange)
         names = check_timeframes(self._exchange, self._settings.exchange.timeframes)
         self._rest = Rest(self._exchange, self._settings.exchange)
-        self._sequences = Sequences(self._role, self.now_ms, self._rest.rows)
+        self._clock = ExchangeTime(self._rest)
+        self._sequences = Sequences(self._role, self._clock.now_ms, self._rest.rows)
         self._watchlist = Watchlist(self._settings, self._rest, names)
-        self._repairs = Repairs(self._rest, self._sequences, self.now_ms, self._stated_ms, self._gone.append)
+        self._repairs = Repairs(
+            self._rest, self._sequences, self._clock.now_ms, self._clock.stated_ms, self._gone.append
+        )
         self._feed = choose_feed(self._exchange, self._settings.exchange, Ears(self._sequences, self._clock))
-        self._liveliness = Liveliness(self._settings, self._sequences, self._rest, self._feed, self.now_ms)
+        self._liveliness = Liveliness(self._settings, self._sequences, self._rest, self._feed, self._clock.now_ms)
         self._counted = self._feed.status()
         self._tick_s = min(1.0, max(0.02, min(Series("", "", name).timeframe_ms for name in names) / 20_000))
 
@@ -136,7 +123,7 @@ class Ingest(Service):
         delay_s, begun = FIRST_DELAY_S, False
         while not self.should_stop and not begun:
             try:
-                await self._look_at_clock()
+                await self._clock.look()
                 await self._open()
                 await self._look_at_symbols()
                 begun = True
@@ -157,38 +144,10 @@ class Ingest(Service):
         if begun:
             self._trouble = ""
             self._living = asyncio.gather(
-                self._feed.run(), self._keep_clock(), self._keep_symbols(), self._keep_complete(), self._publish(),
+                self._feed.run(), self._clock.keep(), self._keep_symbols(), self._keep_complete(), self._publish(),
                 self._watch(),
             )  # fmt: skip
             await self._living
-
-    async def _look_at_clock(self) -> None:
-        assert self._rest is not None  # noqa: S101 - made in on_start
-        told = await self._rest.server_time(within_s=WITHIN_S)
-        if told is not None:
-            self._clock.hear(told.server_ms, told.sent_at_s, told.received_at_s)
-        elif not self._clock.known:
-            logger.warning("the exchange tells no time; going by this machine's clock, which had better be right")
-            now_s = time.monotonic()
-            self._clock.hear(time.time_ns() // 1_000_000, now_s - OWN_CLOCK_S, now_s + OWN_CLOCK_S)
-
-    async def _stated_ms(self, wanted_ms: int) -> int:
-        """The exchange's time by its own last word; it is asked again where that was not past `wanted_ms`."""
-        assert self._rest is not None  # noqa: S101 - made in on_start
-        if not self._rest.tells_time:
-            return self.now_ms()
-        async with self._asking_time:  # one asks for all that wait
-            if self._clock.stated_ms(time.monotonic()) < wanted_ms:
-                await self._look_at_clock()
-        return self._clock.stated_ms(time.monotonic())
-
-    async def _keep_clock(self) -> None:
-        while not self.should_stop:
-            await self.sleep(1.0 if self._clock.in_doubt else CLOCK_S)
-            try:
-                await self._look_at_clock()
-            except (ExchangeUnavailable, ExchangeError) as error:
-                logger.info("the exchange's clock was not told error=%s", error)
 
     # --- which series
 
@@ -223,11 +182,11 @@ class Ingest(Service):
         logger.warning("series ended series=%s", series.key.decode())
 
     def _since_ms(self) -> int:
-        return self.now_ms() - LOOK_BACK_DAYS * 86_400_000
+        return self._clock.now_ms() - LOOK_BACK_DAYS * 86_400_000
 
     def _take_up(self, series: Series, tail: Sequence[Candle]) -> None:
         length_ms = series.timeframe_ms
-        bar_ms = series.open_of(self.now_ms())
+        bar_ms = series.open_of(self._clock.now_ms())
         known = self._sequences.get(series.symbol, series.timeframe)
         first_ms = known.sequencer.mark_ms if known else bar_ms - self._role.warm_up_bars * length_ms
         self._sequences.begin(series, tail, first_ms)
@@ -293,7 +252,7 @@ class Ingest(Service):
                 self._count(burst)
 
     def _count(self, burst: Sequence[Candle]) -> None:
-        now_ms = self.now_ms()
+        now_ms = self._clock.now_ms()
         for candle in burst:
             metrics.candles_published.labels(candle.origin).inc()
             if candle.revision:
