@@ -35,7 +35,7 @@ class Feeds(Protocol):
     """Who brings the frames."""
 
     def status(self) -> FeedStatus:
-        """How it is; no sockets: there are to be none, as REST alone is polled."""
+        """How it is; neither sockets nor refusals: REST alone is polled."""
 
     def resubscribe(self, series: Series) -> None:
         """Hear a series through a fresh subscription."""
@@ -56,6 +56,7 @@ class Liveliness:
         self._heard_at = self._probed_at = time.monotonic()
         self._silence: str | None = None  # why the silence is no quiet market
         self._dead = False
+        self._refused = 0  # series that the exchange does not send
 
     def ailment(self) -> str | None:
         """What is wrong just now."""
@@ -64,6 +65,11 @@ class Liveliness:
         behind = self._sequences.behind(bars=5)
         if behind > len(self._sequences) / 2:
             return f"{behind} of {len(self._sequences)} series are more than 5 bars behind"
+        if self._refused:
+            return (
+                f"the exchange refuses {self._refused} of {len(self._sequences)} series on its websocket, REST brings "
+                "them on later; they are asked for again, and the log has its reason"
+            )
         return None
 
     async def look(self) -> None:
@@ -73,7 +79,9 @@ class Liveliness:
         age_s = self._age_s()
         metrics.frame_age.set(age_s)
         status = self._feed.status()
-        if not status.sockets or not len(self._sequences):
+        self._refused = status.refused
+        if not (status.sockets or status.refused) or not len(self._sequences):
+            self._say(dead=False)
             return
         if age_s > self._dead_s / 2 and time.monotonic() - self._probed_at > PROBE_S:
             self._probed_at = time.monotonic()

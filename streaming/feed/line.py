@@ -57,6 +57,16 @@ class Connection(Protocol):
         """End it, whatever its state."""
 
 
+class Owner(Protocol):
+    """Who puts series on lines: `Sockets`."""
+
+    def kind_of(self, pair: Pair) -> str | None:
+        """What shares a connection with it; none: the exchange has it no longer."""
+
+    def refuse(self, pair: Pair, reason: str) -> None:
+        """Take back a series that the exchange does not send."""
+
+
 class Due(StrEnum):
     """Why a socket is to be replaced."""
 
@@ -75,16 +85,15 @@ class Line:
         kind: str,
         surroundings: Surroundings,
         new_socket: Callable[[asyncio.Event], Connection],
-        kind_of: Callable[[Pair], str | None],
+        owner: Owner,
         rng: random.Random,
     ) -> None:
         self.kind = kind
         self.wanted: set[Pair] = set()
         self.poke = asyncio.Event()
         self.socket: Connection | None = None
-        self._settings, self._listener = surroundings.settings, surroundings.listener
-        self._tally = surroundings.tally
-        self._new_socket, self._kind_of, self._rng = new_socket, kind_of, rng
+        self._settings, self._tally = surroundings.settings, surroundings.tally
+        self._new_socket, self._owner, self._rng = new_socket, owner, rng
         self._old: Connection | None = None
         self._rotate_s = 0.0
         self._failures = self._silences = 0
@@ -220,14 +229,15 @@ class Line:
 
     def _refuse(self, refused: dict[Pair, str]) -> None:
         for pair, reason in refused.items():
-            self.wanted.discard(pair)
-            self._tally.refusals += 1
-            logger.warning("exchange refuses a series symbol=%s timeframe=%s reason=%s", *pair, reason)
-            self._listener.on_refused(*pair, reason)
+            if pair in self.wanted:  # else nobody waits for it here any more
+                self.wanted.discard(pair)
+                self._owner.refuse(pair, reason)
         refused.clear()
 
     def _refuse_gone(self) -> None:
-        self._refuse({pair: "the exchange has it no longer" for pair in self.wanted if self._kind_of(pair) is None})
+        self._refuse(
+            {pair: "the exchange has it no longer" for pair in self.wanted if self._owner.kind_of(pair) is None}
+        )
 
     async def _close_old(self) -> None:
         if self._old is not None:

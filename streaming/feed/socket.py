@@ -42,7 +42,7 @@ class Listener(Protocol):
         """The exchange's clock (UTC ms) when it sent a frame that arrived just now; about once a second a socket."""
 
     def on_refused(self, symbol: str, timeframe: str, reason: str) -> None:
-        """The exchange sends nothing of this series, and is not asked again unless told to."""
+        """The exchange sends nothing of this series for now; it is asked again, later each time."""
 
 
 @dataclass(frozen=True)

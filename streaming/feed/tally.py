@@ -23,6 +23,7 @@ class FeedStatus(NamedTuple):
     silences: int  # sockets replaced because nothing came
     rotations: int  # sockets replaced because of age, or because the exchange announced their end
     refusals: int  # series that the exchange would not send
+    refused: int  # of them, how many are wanted and asked for nowhere just now
     last_error: str | None
 
 
@@ -40,7 +41,7 @@ class Tally:
     refusals: int = 0
     last_error: str | None = None
 
-    def status(self, sockets: int, alive: int, series: int, now_s: float) -> FeedStatus:
+    def status(self, sockets: int, alive: int, series: int, now_s: float, refused: int = 0) -> FeedStatus:
         """What is counted, with what is true at this moment of the loop's clock."""
         return FeedStatus(
             sockets=sockets,
@@ -54,5 +55,6 @@ class Tally:
             silences=self.silences,
             rotations=self.rotations,
             refusals=self.refusals,
+            refused=refused,
             last_error=self.last_error,
         )

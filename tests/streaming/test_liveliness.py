@@ -29,7 +29,9 @@ class World:
 
     rows: list[Kline] = field(default_factory=list)
     now_s: float = 1_000.0
+    sockets: int = 1
     alive: int = 1
+    refused: int = 0
     away: bool = False
     anew: list[Series] = field(default_factory=list)
 
@@ -37,7 +39,7 @@ class World:
         return T0 + int(self.now_s * 1_000) - 1_000_000
 
     def status(self) -> FeedStatus:
-        return Tally(last_error="gone").status(sockets=1, alive=self.alive, series=1, now_s=self.now_s)
+        return Tally(last_error="gone").status(self.sockets, self.alive, 1, self.now_s, self.refused)
 
     def resubscribe(self, series: Series) -> None:
         self.anew.append(series)
@@ -102,6 +104,32 @@ def test_liveliness_with_nobody_to_ask_is_dead(what: str, world: World) -> None:
     world.alive, world.away = (0, False) if what == "no socket" else (1, True)
     pass_time(world, 30, lively)
     assert ("no websocket is connected: gone" if what == "no socket" else "nobody there") in str(lively.ailment())
+
+
+def test_liveliness_of_a_series_that_the_exchange_refuses_is_an_ailment_until_it_does_not(world: World) -> None:
+    sequences, lively = watched(world)
+    sequences.hear("BTC/USDT", "1m", bar(T0, 5.0))
+    world.rows, world.refused = [bar(T0, 5.0)], 1
+    pass_time(world, 1, lively)
+    assert "refuses 1 of 1 series" in str(lively.ailment())
+    world.refused = 0
+    pass_time(world, 1, lively)
+    assert lively.ailment() is None
+
+
+def test_liveliness_of_an_exchange_that_refuses_every_series_is_dead(world: World) -> None:
+    _, lively = watched(world)
+    world.sockets = world.alive = 0
+    world.refused = 1
+    pass_time(world, 30, lively)
+    assert "no websocket is connected" in str(lively.ailment())
+
+
+def test_liveliness_of_an_exchange_that_has_no_websocket_is_well_without_a_frame(world: World) -> None:
+    _, lively = watched(world)
+    world.sockets = world.alive = 0
+    pass_time(world, 30, lively)
+    assert lively.ailment() is None
 
 
 def test_liveliness_of_a_series_that_only_rest_brings_on_subscribes_it_anew_once(world: World) -> None:

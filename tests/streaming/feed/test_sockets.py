@@ -12,7 +12,7 @@ import pytest
 from streaming.feed.sockets import Sockets
 from tests.exchange.accelerated import Trading, trading
 from tests.streaming.feed.listening import Heard, listening, market, series, until
-from tests.streaming.feed.scripted import opened
+from tests.streaming.feed.scripted import Request, Scripted, agreed, bar, opened, scripted
 
 NAMES = ("BTC", "ETH", "BNB")
 SYMBOLS = {f"{name}/USDT" for name in NAMES}
@@ -143,7 +143,9 @@ def test_sockets_frames_disturbed_leave_the_connection_alone(fault: str) -> None
     run(story())
 
 
-def test_sockets_subscribe_error_is_overcome() -> None:
+def test_sockets_subscribe_error_is_overcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streaming.feed.sockets.FIRST_AGAIN_S", 0.05)
+
     async def story() -> None:
         heard = Heard()
         async with trading() as exchange:
@@ -151,8 +153,69 @@ def test_sockets_subscribe_error_is_overcome() -> None:
             ccxt, settings = opened(exchange.addresses.ws, *NAMES)
             async with listening(ccxt, settings, heard) as feed:
                 feed.watch(series(*NAMES))
-                await until(lambda: heard.symbols_since(0) | {s for s, _ in heard.refused} == SYMBOLS)
+                await until(lambda: heard.symbols_since(0) == SYMBOLS)
                 assert list(heard.refused) == [("BNB/USDT", "1s")]  # the first half of three
+
+    run(story())
+
+
+def busy(times: int) -> Scripted:
+    """An exchange that objects to so many subscriptions before it agrees, and tells a bar."""
+    script = Scripted()
+
+    def answer(request: Request) -> list[object]:
+        if len(script.subscribed) > times:
+            return [*agreed(request), bar("AAA")]
+        return [{"error": {"code": 1, "msg": "Too many requests"}, "id": request["id"]}]
+
+    script.answer = answer
+    return script
+
+
+def test_sockets_only_series_refused_for_a_moment_is_asked_for_until_it_is_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("streaming.feed.sockets.FIRST_AGAIN_S", 0.01)
+
+    async def story() -> None:
+        heard = Heard()
+        async with scripted(busy(2)) as script:
+            ccxt, settings = opened(script.url, "AAA")
+            async with listening(ccxt, settings, heard) as feed:
+                feed.watch(series("AAA"))
+                await until(lambda: heard.klines)
+                assert (feed.status().refused, feed.status().refusals) == (0, 2)
+
+    run(story())
+
+
+def test_sockets_series_refused_is_on_a_line_again_at_once_after_resubscribe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streaming.feed.sockets.FIRST_AGAIN_S", 3_600.0)
+
+    async def story() -> None:
+        async with scripted(busy(1)) as script:
+            ccxt, settings = opened(script.url, "AAA")
+            async with listening(ccxt, settings, Heard()) as feed:
+                feed.watch(series("AAA"))
+                await until(lambda: (feed.status().sockets, feed.status().refused) == (0, 1))
+                feed.resubscribe(series("AAA")[0])
+                await until(lambda: feed.status().alive == 1)
+                assert (feed.status().series, feed.status().refused) == (1, 0)
+
+    run(story())
+
+
+def test_sockets_series_refused_and_no_longer_wanted_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streaming.feed.sockets.FIRST_AGAIN_S", 3_600.0)
+
+    async def story() -> None:
+        async with scripted(busy(1)) as script:
+            ccxt, settings = opened(script.url, "AAA")
+            async with listening(ccxt, settings, Heard()) as feed:
+                feed.watch(series("AAA"))
+                await until(lambda: feed.status().refused == 1)
+                feed.unwatch(series("AAA"))
+                assert feed.status().refused == 0
 
     run(story())
 
