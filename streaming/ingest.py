@@ -36,7 +36,7 @@ from streaming.repairs import Repairs
 from streaming.sequences import Sequences
 from streaming.settings import Settings
 from streaming.topics import check_topics
-from streaming.watchlist import Watchlist
+from streaming.watchlist import Looks, Watchlist
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Ingest(Service):
         self._ledger = Ledger(settings, settings.exchange.name, self._role.transaction_timeout_s * APPEND_TIMEOUT_SHARE)
         self._rest: Rest | None = None
         self._living: asyncio.Future[Any] | None = None  # everything that goes on until the end
-        self._gone: list[Series] = []
+        self._looks = Looks(settings.exchange.refresh_s)
         self.ready = asyncio.Event()  # every series is there, up to the newest bar but one
         self._trouble = "starting"  # for /health
         super().__init__()
@@ -94,7 +94,7 @@ class Ingest(Service):
         self._sequences = Sequences(self._role, self._clock.now_ms, self._rest.rows)
         self._watchlist = Watchlist(self._settings, self._rest, names)
         self._repairs = Repairs(
-            self._rest, self._sequences, self._clock.now_ms, self._clock.stated_ms, self._gone.append
+            self._rest, self._sequences, self._clock.now_ms, self._clock.stated_ms, self._looks.doubt
         )
         self._feed = choose_feed(self._exchange, self._settings.exchange, Ears(self._sequences, self._clock))
         self._liveliness = Liveliness(self._settings, self._sequences, self._rest, self._feed, self._clock.now_ms)
@@ -113,7 +113,7 @@ class Ingest(Service):
 
     def ailment(self) -> str | None:
         """What is wrong just now."""
-        return self._trouble or self._liveliness.ailment()
+        return self._trouble or self._watchlist.ailment(len(self._sequences)) or self._liveliness.ailment()
 
     # --- from nothing to a running feed
 
@@ -151,7 +151,8 @@ class Ingest(Service):
 
     # --- which series
 
-    async def _look_at_symbols(self) -> None:
+    async def _look_at_symbols(self) -> list[Series]:
+        """Begin and end series as the exchange lists them; gives those that ended."""
         turnover = await self._watchlist.look(self._sequences.series)
         for series in turnover.end:
             self._end(series)
@@ -161,24 +162,26 @@ class Ingest(Service):
             tails = await self._ledger.tails([series.key for series in turnover.begin], self._since_ms())
             for series in turnover.begin:
                 self._take_up(series, tails.get(series.key, []))
-            self._feed.watch(turnover.begin)
             logger.info("watching series=%d new=%d", len(self._sequences), len(turnover.begin))
+        self._feed.watch(self._sequences.series)  # also what it gave up for want of a market that is listed again
         metrics.series_watched.set(len(self._sequences))
+        return turnover.end
 
     async def _keep_symbols(self) -> None:
-        refresh_s = wait_s = self._settings.exchange.refresh_s
-        while not self.should_stop:
-            await self.sleep(wait_s)
-            wait_s = min(refresh_s, MOST_DELAY_S)  # soon again, unless this one succeeds
+        while True:
+            await self._looks.due()
             try:
-                await self._look_at_symbols()
-                wait_s = refresh_s
+                ended = await self._look_at_symbols()
             except (ExchangeUnavailable, CandlewickError, KafkaError, TimeoutError) as error:
                 logger.warning("symbols were not looked at error=%r", error)
+                self._looks.learn(news=False, amiss=True)
+            else:
+                self._looks.learn(news=bool(ended), amiss=bool(self._watchlist.lacking))
 
     def _end(self, series: Series) -> None:
         self._sequences.end(series.symbol, series.timeframe)
         self._feed.unwatch([series])
+        metrics.series_watched.set(len(self._sequences))
         logger.warning("series ended series=%s", series.key.decode())
 
     def _since_ms(self) -> int:
@@ -198,8 +201,6 @@ class Ingest(Service):
         while not self.should_stop:
             await self.sleep(self._tick_s)
             self._repairs.look()
-            while self._gone:
-                self._end(self._gone.pop())
             if not self.ready.is_set() and not (behind := self._sequences.behind()):
                 self.ready.set()
             elif not self.ready.is_set() and time.monotonic() - began_s > READY_S:

@@ -46,7 +46,7 @@ class Repairs:
         sequences: Sequences,
         now_ms: Callable[[], int],
         stated_ms: Callable[[int], Awaitable[int]],
-        gone: Callable[[Series], None],
+        doubt: Callable[[Series], None],
     ) -> None:
         """Make one.
 
@@ -55,13 +55,13 @@ class Repairs:
             sequences: whose bars are missing.
             now_ms: the exchange's time as far as we know, for when to ask.
             stated_ms: its time by its own last word, past this one if it can be: an answer is judged by it.
-            gone: is told of a series that the exchange does not know any more.
+            doubt: is told of a series that the exchange says it does not know; it is asked for again all the same.
         """
         self._rest = rest
         self._sequences = sequences
         self._now_ms = now_ms
         self._stated_ms = stated_ms
-        self._gone = gone
+        self._doubt = doubt
         self._asking: set[asyncio.Task[None]] = set()
         self._unreachable = False
 
@@ -86,10 +86,9 @@ class Repairs:
         try:
             await self._read(entry, span)
             self._well()
-        except UnknownSymbol as error:
-            logger.warning("exchange does not know series=%s error=%s", series.key.decode(), error)
-            self._gone(series)
         except (ExchangeUnavailable, ExchangeError) as error:
+            if isinstance(error, UnknownSymbol):
+                self._doubt(series)
             self._failed(series, error)
         except Exception as error:
             logger.exception("repair failed series=%s", series.key.decode())

@@ -180,6 +180,25 @@ def test_a_dead_feed_shows_in_health_metrics_and_log_and_so_does_its_return(scen
     scene.assert_complete(began_ms - STEP_MS)
 
 
+@pytest.mark.parametrize(
+    ("most", "words"),
+    [(1_000, "symbols were not looked at"), (20, "series ended")],
+    ids=["every symbol", "some symbols"],
+)
+def test_ledger_is_the_truth_after_the_exchange_did_not_know_symbols_for_a_moment(
+    most: int, words: str, scene: Scene
+) -> None:
+    """Its list is looked at every hour only; what is lacking there ends, and begins again once it is back."""
+    exchange, began_ms = scene.live.exchange, scene.now_ms
+    names = sorted(exchange.truths(from_ms=began_ms - STEP_MS, until_ms=began_ms))[:most]
+    said = scene.worker.stderr.count(words)
+    exchange.fault("delist", symbols=names)
+    eventually(lambda: scene.worker.stderr.count(words) > said, 20)
+    exchange.clear()
+    scene.assert_complete(began_ms - STEP_MS)
+    assert scene.live.metric("candlewick_series_watched") == 200
+
+
 def test_ledger_goes_on_after_a_symbol_left_and_another_came(scene: Scene) -> None:
     exchange, began_ms = scene.live.exchange, scene.now_ms
     gone, new = "SOLUSDT", "NEWUSDT"

@@ -49,7 +49,7 @@ class Rest:
         self._weights = Weights(options.weights_a_minute, int(options.ban_s * 1_000))
         self._prefix = "/api/v3" if options.spot else "/fapi/v1"
         self._infos: tuple[Any, bytes] = (None, b"")
-        self._tickers: tuple[int, list[dict[str, Any]]] = (-1, [])
+        self._tickers: tuple[Any, list[dict[str, Any]]] = (None, [])
 
     def routes(self) -> dict[str, tuple[Callable[[web.Request], int], Callable[[web.Request], Any]]]:
         """Path to (weight, answer)."""
@@ -140,10 +140,10 @@ class Rest:
             numbers = [self._number(name) for name in wanted]
             found = tickers(exchange, [exchange.world.listings[number].name for number in numbers])
             return found[0] if "symbol" in request.query else found
-        if self._tickers[0] != exchange.now_ms // 10_000:
-            names = [name for name in exchange.number if exchange.status(name) == "TRADING"]
-            self._tickers = (exchange.now_ms // 10_000, tickers(exchange, names))
-        return [ticker for ticker in self._tickers[1] if exchange.status(ticker["symbol"]) == "TRADING"]
+        names = [name for name in exchange.number if exchange.status(name) == "TRADING"]
+        if self._tickers[0] != (exchange.now_ms // 10_000, names):
+            self._tickers = ((exchange.now_ms // 10_000, names), tickers(exchange, names))
+        return self._tickers[1]
 
     def _klines_weight(self, request: web.Request) -> int:
         if self._exchange.options.spot:

@@ -54,11 +54,11 @@ class Scene:
     def __init__(self, rest: Rest, symbols: int = 1) -> None:
         self.now_ms = T0 + BARS * 60_000 + 30_000
         self.ahead_ms = 0  # by how much we take the exchange's clock to be further than it is
-        self.rest, self.gone = rest, list[Series]()
+        self.rest, self.doubted = rest, list[Series]()
         self.sequences = Sequences(IngestSettings(), lambda: self.now_ms, rest.rows)
         for i in range(symbols):
             self.sequences.begin(Series("binance", f"S{i}/USDT", "1m"), [], T0)
-        self.repairs = Repairs(rest, self.sequences, lambda: self.now_ms, self._stated_ms, self.gone.append)
+        self.repairs = Repairs(rest, self.sequences, lambda: self.now_ms, self._stated_ms, self.doubted.append)
 
     async def _stated_ms(self, wanted_ms: int) -> int:
         return self.now_ms - self.ahead_ms
@@ -145,13 +145,20 @@ def test_repairs_go_on_while_rest_is_away_and_after() -> None:
     assert scene.is_complete
 
 
-def test_repairs_of_a_symbol_that_went_tell_so() -> None:
+def test_repairs_of_a_symbol_that_rest_does_not_know_for_a_moment_tell_so_and_go_on() -> None:
+    known = False
+
     def answer(first_ms: int | None, limit: int, running_ms: int) -> list[Kline]:
-        raise UnknownSymbol("no such symbol")
+        if not known:
+            raise UnknownSymbol("no such symbol")
+        return history(first_ms, limit, running_ms)
 
     scene = Scene(Rest(answer))
     asyncio.run(scene.rounds(1))
-    assert scene.gone == [Series("binance", "S0/USDT", "1m")]
+    assert scene.doubted == [Series("binance", "S0/USDT", "1m")]
+    known = True
+    asyncio.run(scene.rounds(6))
+    assert scene.is_complete
 
 
 def test_repairs_of_many_series_keep_a_bound_on_requests() -> None:
