@@ -43,7 +43,7 @@ class Sequencer:
 
     __slots__ = (
         "_asking", "_backfill_before_ms", "_bars", "_frontier_ms", "_lacked", "_limits",
-        "_newest_ms", "_published", "_timeframe_ms", "counts", "mark_ms", "series",
+        "_newest_ms", "_published", "_timeframe_ms", "beside_ms", "counts", "mark_ms", "series",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +60,7 @@ class Sequencer:
         self.series = series
         self.mark_ms = next_open_ms  # open time of the first bar that Kafka has not acknowledged
         self.counts = Counts()
+        self.beside_ms = 0  # by how much REST's bars open after those of our grid, where none of an answer's fits
         self._limits = limits
         self._timeframe_ms = length_ms
         self._backfill_before_ms = backfill_before_ms
@@ -185,6 +186,8 @@ class Sequencer:
 
     def _sound_rows(self, klines: Sequence[Kline], asked_at_ms: int) -> list[Kline]:
         """Those that readers would accept, without bars that opened while the answer was made, or never will."""
+        if klines:
+            self.beside_ms = min((kline.open_time_ms - self.mark_ms) % self._timeframe_ms for kline in klines)
         sound = [kline for kline in klines if self._is_sound(kline)]
         self.counts.bad += len(klines) - len(sound)
         return [kline for kline in sound if kline.open_time_ms <= asked_at_ms + self._timeframe_ms]

@@ -62,6 +62,8 @@ class Liveliness:
         """What is wrong just now."""
         if self._dead:
             return f"the feed is dead: no frame for {self._age_s():.0f} s; {self._silence}"
+        if beside := self._sequences.ailment():
+            return beside
         behind = self._sequences.behind(bars=5)
         if behind > len(self._sequences) / 2:
             return f"{behind} of {len(self._sequences)} series are more than 5 bars behind"

@@ -156,7 +156,10 @@ class Sequences:
         """REST's answer; one to a series that was taken up anew or ended while it was on its way is dropped."""
         if not self.holds(entry):
             return
+        fitted = not entry.sequencer.beside_ms
         entry.sequencer.read(klines, asked, asked_at_ms)
+        if fitted and entry.sequencer.beside_ms:
+            logger.error("%s", beside(entry))
         self._wake(entry)
 
     def _wake(self, entry: Entry) -> None:
@@ -213,6 +216,11 @@ class Sequences:
             for entry in self._entries.values()
         )
 
+    def ailment(self) -> str | None:
+        """What is wrong with a series that will never go on by itself."""
+        found = next((entry for entry in self._entries.values() if entry.sequencer.beside_ms), None)
+        return None if found is None else beside(found)
+
     def count(self) -> None:
         """Move what the sequencers counted into the metrics."""
         for entry in self._entries.values():
@@ -221,3 +229,13 @@ class Sequences:
                 for event, number in asdict(counts).items():
                     metrics.ingest_events.labels(event).inc(number - getattr(entry.counted, event))
                 entry.counted = replace(counts)
+
+
+def beside(entry: Entry) -> str:
+    """That the exchange's bars are not those that we wait for, for a person."""
+    series, off_s = entry.series, entry.sequencer.beside_ms / 1_000
+    return (
+        f"no bar of {series.symbol} {series.timeframe} fits: {series.exchange} opens them {off_s:g} s later than the "
+        f"multiples of {series.timeframe} since 1970 (weeks: since a Monday), which alone can be followed; leave "
+        f"{series.timeframe} out (--timeframe, CANDLEWICK_EXCHANGE__TIMEFRAMES)"
+    )

@@ -60,6 +60,16 @@ def test_hear_of_a_bar_without_trades_finishes_it() -> None:
     assert [candle.volume for candle in publish(sequencer)] == [0.0]
 
 
+def test_read_of_rows_that_all_lie_beside_the_grid_tells_by_how_much_until_one_fits() -> None:
+    sequencer = new_sequencer()
+    sequencer.read([row(0, open_time_ms=at(0, 20_000)), row(1, open_time_ms=at(1, 20_000))], span(0, 1), at(3))
+    assert (sequencer.beside_ms, sequencer.counts.bad) == (20_000, 2)
+    sequencer.read([], span(0, 1), at(3))
+    assert sequencer.beside_ms == 20_000  # nothing was said
+    sequencer.read([row(0), row(1, open_time_ms=at(1, 20_000))], span(0, 1), at(3))
+    assert sequencer.beside_ms == 0
+
+
 BAD: list[dict[str, Any]] = [
     {"close": math.nan}, {"open": math.nan}, {"high": math.inf}, {"low": -1.0}, {"low": 0.0}, {"volume": math.nan},
     {"volume": -1.0}, {"volume": 1e19}, {"high": 98.0}, {"close": 104.0}, {"open": 98.0}, {"low": 1e-16},

@@ -132,6 +132,20 @@ def test_liveliness_of_an_exchange_that_has_no_websocket_is_well_without_a_frame
     assert lively.ailment() is None
 
 
+def test_liveliness_of_a_series_none_of_whose_bars_fits_the_grid_says_what_to_do(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    sequences, lively = watched(world)
+    entry = sequences.get("BTC/USDT", "1m")
+    assert entry is not None
+    for _ in range(2):
+        sequences.read(entry, [bar(T0 + 20_000), bar(T0 + 80_000)], Span(T0, T0), T0 + 200_000)
+    words = "no bar of BTC/USDT 1m fits: binance opens them 20 s later"
+    assert words in str(lively.ailment())
+    assert "CANDLEWICK_EXCHANGE__TIMEFRAMES" in str(lively.ailment())
+    assert caplog.text.count(words) == 1  # said once, not for every answer
+
+
 def test_liveliness_of_a_series_that_only_rest_brings_on_subscribes_it_anew_once(world: World) -> None:
     sequences, lively = watched(world)
     eth = Series("binance", "ETH/USDT", "1m")
