@@ -102,14 +102,27 @@ class Repairs:
         asked_at_ms = await self._stated_ms(entry.sequencer.settled_at_ms(span))
         limit = min(self._rest.rows, bars + EXTRA_ROWS)
         rows = await self._rest.klines(series.symbol, series.timeframe, span.first_ms, limit=limit, within_s=WITHIN_S)
-        age_bars = (asked_at_ms - span.last_ms) // series.timeframe_ms
-        if not rows and age_bars > 2 * NEWEST_ROWS:
+        if not rows and (asked_at_ms - span.last_ms) // series.timeframe_ms > 2 * NEWEST_ROWS:
             # Some exchanges answer for a stretch of time and not for so many rows: is there anything later?
             rows = await self._rest.klines(series.symbol, series.timeframe, limit=NEWEST_ROWS, within_s=WITHIN_S)
-        if not self._rest.tells_all and rows and rows[0].open_time_ms > span.last_ms and age_bars > limit:
-            self._sequences.begin_anew(entry, rows[0].open_time_ms)
-            return
-        self._sequences.read(entry, rows, span, asked_at_ms)
+        age_bars = (asked_at_ms - span.first_ms) // series.timeframe_ms
+        if not self._rest.tells_all and rows and rows[0].open_time_ms > span.first_ms and age_bars > limit - 2:
+            rows = await self._with_older(series, span, rows)
+            if rows[0].open_time_ms > span.first_ms:
+                entry = self._sequences.begin_anew(entry, rows[0].open_time_ms)
+                span = Span(rows[0].open_time_ms, max(rows[0].open_time_ms, span.last_ms))
+        self._sequences.read(entry, [row for row in rows if row.open_time_ms >= span.first_ms], span, asked_at_ms)
+
+    async def _with_older(self, series: Series, span: Span, rows: list[Kline]) -> list[Kline]:
+        """These rows, which do not begin with the first bar of the span, and what the exchange has from before it.
+
+        Where that is nothing, its history begins with the rows: of what was before, they say nothing.
+        """
+        first_ms = span.first_ms - self._rest.rows * series.timeframe_ms
+        limit = self._rest.rows
+        older = await self._rest.klines(series.symbol, series.timeframe, first_ms, limit=limit, within_s=WITHIN_S)
+        told = {row.open_time_ms: row for row in (*older, *rows)}
+        return [told[open_ms] for open_ms in sorted(told)]
 
     def _well(self) -> None:
         if self._unreachable:

@@ -120,17 +120,17 @@ class Sequences:
         self._wake(entry)
         return entry
 
-    def begin_anew(self, entry: Entry, open_ms: int) -> None:
+    def begin_anew(self, entry: Entry, open_ms: int) -> Entry:
         """Leave out bars that the exchange does not give any more: the one gap not declared, so say it aloud."""
         if not self.holds(entry):
-            return
+            return entry
         logger.error(
             "history cannot be had, series begins anew series=%s after_ms=%d from_ms=%d",
             entry.series.key.decode(), entry.sequencer.mark_ms, open_ms,
         )  # fmt: skip
         metrics.restarted_series.inc()
         self.end(entry.series.symbol, entry.series.timeframe)
-        self.begin(entry.series, [], open_ms)
+        return self.begin(entry.series, [], open_ms)
 
     def end(self, symbol: str, timeframe: str) -> None:
         """Forget a series."""

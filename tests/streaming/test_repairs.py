@@ -119,6 +119,34 @@ def test_repairs_of_a_history_that_the_exchange_keeps_no_longer_begin_the_series
     assert sum(entry.sequencer.counts.absent for entry in scene.sequences) == 0
 
 
+def test_repairs_on_an_exchange_that_keeps_its_newest_rows_only_declare_nothing_that_went_out_of_sight() -> None:
+    """Between two answers its window moves on: what the second lacks at its beginning was there."""
+
+    def answer(first_ms: int | None, limit: int, running_ms: int) -> list[Kline]:
+        return history(max(first_ms or 0, running_ms - 19 * 60_000), 20, running_ms)[:limit]
+
+    rest = Rest(answer, rows=20)
+    rest.tells_all = False
+    scene = Scene(rest)
+    asyncio.run(scene.rounds(8))
+    assert scene.is_complete
+    assert sum(entry.sequencer.counts.absent for entry in scene.sequences) == 0
+
+
+def test_repairs_on_an_exchange_whose_whole_history_is_not_certain_declare_a_hole_that_has_bars_before_it() -> None:
+    hole = range(T0 + 5 * 60_000, T0 + 11 * 60_000, 60_000)
+
+    def answer(first_ms: int | None, limit: int, running_ms: int) -> list[Kline]:
+        return [row for row in history(first_ms, BARS * 2, running_ms) if row.open_time_ms not in hole][:limit]
+
+    rest = Rest(answer, rows=20)
+    rest.tells_all = False
+    scene = Scene(rest)
+    asyncio.run(scene.rounds(10))
+    assert scene.is_complete
+    assert sum(entry.sequencer.counts.absent for entry in scene.sequences) == len(hole)
+
+
 def test_repairs_take_a_row_for_final_by_the_exchange_s_own_word_whatever_time_we_think_it_is() -> None:
     scene = Scene(Rest(history))
     scene.now_ms, scene.ahead_ms = T0 + BARS * 60_000 + 1_000, 2_000
