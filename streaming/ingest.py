@@ -25,8 +25,8 @@ from models.series import Series
 from streaming import metrics
 from streaming.clients import is_of_kafka
 from streaming.exchange_time import ExchangeTime
-from streaming.feed.errors import ExchangeError, ExchangeUnavailable
-from streaming.feed.exchanges import check_timeframes, open_exchange
+from streaming.feed.errors import ExchangeUnavailable
+from streaming.feed.exchanges import check_timeframes, load_ccxt, open_exchange
 from streaming.feed.polling import choose_feed
 from streaming.feed.rest import Rest
 from streaming.feed.tally import FeedStatus
@@ -69,12 +69,14 @@ class Ingest(Service):
     mundane_level = "debug"
 
     def __init__(self, settings: Settings) -> None:
+        """Make one, before there is an event loop."""
+        load_ccxt()
         self._settings = settings
         self._role = settings.ingest
         self._writing = asyncio.Lock()  # held while a burst is on its way
         self._ledger = Ledger(settings, settings.exchange.name, self._role.transaction_timeout_s * APPEND_TIMEOUT_SHARE)
         self._rest: Rest | None = None
-        self._living: asyncio.Future[Any] | None = None  # everything that goes on until the end
+        self._working: asyncio.Task[Any] | None = None  # from the first question until the end
         self._looks = Looks(settings.exchange.refresh_s)
         self.ready = asyncio.Event()  # every series is there, up to the newest bar but one
         self._trouble = "starting"  # for /health
@@ -103,9 +105,9 @@ class Ingest(Service):
 
     async def on_stop(self) -> None:
         """What is acknowledged stays; a burst on its way is undone, and told again by who comes next."""
-        if self._living is not None:
-            self._living.cancel()
-            await asyncio.wait([self._living])
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.wait([self._working])
         if self._rest is not None:
             await self._repairs.stop()
             await self._rest.close()
@@ -120,6 +122,7 @@ class Ingest(Service):
     @Service.task
     async def _begin(self) -> None:
         """Until the exchange answers for the first time, say what cannot be reached and go on trying."""
+        self._working = asyncio.current_task()
         delay_s, begun = FIRST_DELAY_S, False
         while not self.should_stop and not begun:
             try:
@@ -132,9 +135,6 @@ class Ingest(Service):
                 logger.warning("cannot begin, trying again in_s=%.1f error=%s", delay_s, error)
                 await self.sleep(max(delay_s, min(error.retry_after_s, 3_600)))
                 delay_s = min(MOST_DELAY_S, delay_s * 2) * random.uniform(0.8, 1.2)
-            except ExchangeError:
-                if not self.should_stop:  # else the exchange was closed under the question
-                    raise
             except (CandlewickError, KafkaError, TimeoutError) as error:
                 if not is_of_kafka(error):
                     raise
@@ -143,11 +143,10 @@ class Ingest(Service):
                 await self.sleep(delay_s)  # bounded by `_open`, which comes first
         if begun:
             self._trouble = ""
-            self._living = asyncio.gather(
+            await asyncio.gather(
                 self._feed.run(), self._clock.keep(), self._keep_symbols(), self._keep_complete(), self._publish(),
                 self._watch(),
             )  # fmt: skip
-            await self._living
 
     # --- which series
 

@@ -34,13 +34,19 @@ class Asking:
         self._clock = clock
         self._sleep = sleep
         self._away = False
+        self._closed = False
+
+    def close(self) -> None:
+        """Ask nothing any more: nobody waits for the answers, and a question to a closed connection opens another."""
+        self._closed = True
 
     async def answer(self, ask: Callable[[], Awaitable[T]], within_s: float) -> T:
         """Ask, for `within_s` in all: waiting for its turn, for the budget, and asking again included.
 
         Raises:
             ExchangeError: asking again would not help.
-            ExchangeUnavailable: there was no answer, or the exchange wants to be left alone for longer than that.
+            ExchangeUnavailable: there was no answer, or the exchange wants to be left alone for longer than that, or
+                this was closed.
         """
         ends_s = self._clock() + within_s
         token = deadline.set(ends_s)
@@ -63,6 +69,8 @@ class Asking:
         )
 
     async def _once(self, ask: Callable[[], Awaitable[T]]) -> T:
+        if self._closed:
+            raise ExchangeUnavailable(f"{self._exchange} is asked nothing any more: closed")
         try:
             answer = await ask()
         except Exception as error:
@@ -78,7 +86,7 @@ class Asking:
     def _too_late(self, state: RetryCallState, ends_s: float) -> bool:
         error = state.outcome.exception() if state.outcome else None
         wanted_s = error.retry_after_s if isinstance(error, ExchangeUnavailable) else 0.0
-        return self._clock() + max(state.upcoming_sleep, wanted_s) > ends_s
+        return self._closed or self._clock() + max(state.upcoming_sleep, wanted_s) > ends_s
 
     def _again(self, state: RetryCallState) -> None:
         self.retries += 1

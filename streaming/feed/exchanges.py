@@ -3,8 +3,8 @@
 Enters: settings. Leaves: a ccxt.pro instance that asks for nothing by itself, and its abilities. Does not know:
 symbols, and what is asked of the instance.
 
-ccxt is imported here, late: it brings every exchange along (0.9 s and 75 MB). Its own throttle stays off: it goes by
-the wall clock, and stands still when that is set back.
+ccxt is imported here, late: it brings every exchange along (0.9 s and 75 MB; many seconds where Python has to compile
+it). Its own throttle stays off: it goes by the wall clock, and stands still when that is set back.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ def known_exchanges() -> list[str]:
     return sorted({file.stem for file in files if file.stem != "__init__"})
 
 
+def load_ccxt() -> Any:
+    """Import it; an event loop would stand still for as long, and hear no SIGTERM."""
+    return importlib.import_module("ccxt.pro")
+
+
 def open_exchange(settings: ExchangeSettings, markets_of: Any = None) -> Any:
     """A ccxt instance with our time-outs and addresses, without credentials; `await exchange.close()` ends it.
 
@@ -80,8 +85,7 @@ def open_exchange(settings: ExchangeSettings, markets_of: Any = None) -> Any:
             f"no exchange is called {name!r}; " + (f"near: {', '.join(near)}" if near else "ccxt lists them all")
         )
     config = _config(settings)
-    pro = importlib.import_module("ccxt.pro")
-    cls = getattr(pro, name, None) or getattr(importlib.import_module("ccxt.async_support"), name)
+    cls = getattr(load_ccxt(), name, None) or getattr(importlib.import_module("ccxt.async_support"), name)
     exchange = cls(config)
     can = abilities(exchange)
     if exchange.has.get("fetchOHLCV") is not True:

@@ -175,7 +175,8 @@ class Rest:
         return self._asking.retries
 
     async def close(self) -> None:
-        """End its connections."""
+        """End its connections, and every question under way at its next try."""
+        self._asking.close()
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.wait([self._loading])

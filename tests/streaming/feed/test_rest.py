@@ -209,6 +209,19 @@ def test_rest_without_a_server_says_what_it_could_not_reach() -> None:
         asyncio.run(ask())
 
 
+def test_rest_closed_asks_nothing_any_more() -> None:
+    server = SmallBinance([1, 2])
+
+    async def ask(rest: Rest) -> Any:
+        await rest.close()
+        with pytest.raises(ExchangeUnavailable, match="closed"):
+            await last_two(rest)
+        return rest.retries
+
+    assert asked(server, ask, VirtualTime()) == 0
+    assert klines_asked(server) == []
+
+
 def test_klines_of_a_symbol_gone_since_raise_unknown_symbol_at_once() -> None:
     server = SmallBinance([1, 2])
 
