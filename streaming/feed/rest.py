@@ -12,6 +12,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
@@ -19,7 +20,8 @@ from models.kline import Kline
 from models.series import timeframe_ms
 from streaming.feed.asking import Asking
 from streaming.feed.door import Door, answer_of_task, budget_for
-from streaming.feed.exchanges import check_timeframes
+from streaming.feed.errors import ExchangeError
+from streaming.feed.exchanges import abilities, check_timeframes
 from streaming.feed.symbols import Market, read_markets, unknown
 from streaming.settings import ExchangeSettings
 
@@ -30,6 +32,8 @@ FEW_ROWS = 100
 AGREEING = 2
 """Answers without a row that make an end."""
 WITHIN_S = 60.0
+DATE_S = 30.0
+"""Where the date of an answer must do for the exchange's clock: an older one says nothing of how that goes."""
 _RAW = {"binance": "public_get_klines", "binanceus": "public_get_klines", "binanceusdm": "fapipublic_get_klines"}
 """ccxt's methods that return an answer as it came."""
 
@@ -59,6 +63,7 @@ class Rest:
         self.rows = rows_of(exchange)
         self.tells_all = self.name in _RAW  # back to the listing; Kraken, for one, gives its newest 720 bars only
         self._asking = Asking(self.name, self.door, clock, sleep)
+        self._clock = clock
         self._markets: dict[str, Market] = {}
         self._loading: asyncio.Task[None] | None = None
 
@@ -133,6 +138,8 @@ class Rest:
             if isinstance(server_ms, int):
                 return ServerTime(server_ms, answer.sent_at_s, answer.received_at_s)
         await self.markets(within_s=within_s)  # any answer will do
+        if self.door.last.date is not None and self._clock() - self.door.last.received_at_s > DATE_S:
+            await self._ask_for_little(within_s)
         answer = self.door.last
         try:
             date = parsedate_to_datetime(answer.date or "")
@@ -187,6 +194,14 @@ class Rest:
         if symbol not in markets:
             raise unknown(symbol, markets, self.name)
         check_timeframes(self.exchange, timeframe)
+
+    async def _ask_for_little(self, within_s: float) -> None:
+        """For the sake of the answer's date; what it says is nothing to us, be it a refusal."""
+        symbol = next((market.symbol for market in self._markets.values() if market.active), None)
+        if symbol is not None:
+            with suppress(ExchangeError):
+                timeframe = abilities(self.exchange).timeframes[0]
+                await self._asking.answer(lambda: self.exchange.fetch_ohlcv(symbol, timeframe, None, 1), within_s)
 
     async def _load_markets(self, reload: bool, within_s: float) -> None:
         self._markets = read_markets(await self._asking.answer(lambda: self.exchange.load_markets(reload), within_s))

@@ -276,6 +276,25 @@ def test_server_time_of_an_exchange_without_such_a_call_is_the_date_of_its_answe
     assert answer.received_at_s - answer.sent_at_s == pytest.approx(1.0)
 
 
+def test_server_time_of_an_exchange_without_such_a_call_is_never_the_date_of_an_old_answer() -> None:
+    """With websockets alone nothing else asks it anything for hours."""
+    time = VirtualTime()
+    server = SmallBinance([1])
+
+    async def ask(rest: Rest) -> Any:
+        rest.exchange.has["fetchTime"] = False
+        await rest.server_time()
+        few = len(server.asked)
+        time.now_s += 3_600
+        server.orders.append((400, {"Date": "Tue, 14 Nov 2023 22:14:00 GMT"}, body(-1121, "Invalid symbol.")))
+        return few, await rest.server_time()
+
+    few, answer = asked(server, ask, time)
+    assert few == 1  # the markets, which had just come
+    assert answer.server_ms == 1_700_000_040_500
+    assert answer.received_at_s == time.now_s + 0.5
+
+
 def test_volumes_are_in_the_quote_asset_by_symbol() -> None:
     assert asked(SmallBinance([1]), lambda rest: rest.volumes()) == {SYMBOL: 12.5}
 
