@@ -68,3 +68,9 @@ jobs_ended = Counter("candlewick_jobs_ended_total", "Jobs by how they ended here
 jobs_skipped = Counter("candlewick_jobs_skipped_total", "Records of retrain-jobs that are no jobs")
 job_failures = Counter("candlewick_job_failures_total", "Attempts at a job that failed")
 job_running = Gauge("candlewick_job_running", "1 while this process is at a job")
+
+# --- archive
+archived_candles = Counter("candlewick_archived_candles_total", "Candles of the topic taken for the dataset")
+archive_left_out = Counter("candlewick_archive_left_out_total", "Records that stay out of the dataset", ["reason"])
+archive_merged = Counter("candlewick_archive_merged_candles_total", "Of those taken, candles put into its parts")
+archive_lag = Gauge("candlewick_archive_lag_records", "Records of candles that the archiver has yet to read")

@@ -16,6 +16,7 @@ import logging
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,7 @@ from models.folder_lock import alone
 from models.parquet_writing import make_dataset, told
 from models.places import Place, place
 from models.series_table import SeriesTable
+from streaming import health, metrics
 from streaming.clients import new_member, started
 from streaming.history.records import OWN_ORIGINS, batch_of, can_be_named, rows_of
 from streaming.history.spool import ARCHIVE, Spool, Spooled
@@ -75,7 +77,8 @@ async def run_archive(settings: Settings, options: ArchiveOptions, as_json: bool
     """What the command line calls: archive until the end, or until cancelled.
 
     Raises:
-        CandlewickError: the dataset is no fit place, another archiver is at it, or the topic is not the one it knows.
+        CandlewickError: the dataset is no fit place, another archiver is at it, the topic is not the one it knows, or
+            the port for metrics is taken.
     """
     dataset = place(options.out)
     await check_topics(settings, "candles")
@@ -93,6 +96,7 @@ async def _archive(settings: Settings, options: ArchiveOptions, dataset: Place, 
         archiver = Archiver(consumer, spool, options)
         await archiver.begin(topic_partitions(settings, "candles"))
         if not options.once:
+            health.serve(settings.metrics_port, {"archive": archiver.ailment})
             _say({"ready": ["archive"]}, True, "")
             await archiver.run()
         await archiver.run_to_end()
@@ -118,8 +122,16 @@ class Archiver:
         self._waiting: dict[int, list[Columns]] = {}  # by partition; wanted, in no file yet
         self._read: dict[int, Witness] = {}  # by partition; the last record that was read
         self._tps: list[TopicPartition] = []
-        self._flushed_s = self._merged_s = time.monotonic()
+        self._flushed_s = self._merged_s = self._moved_s = time.monotonic()
+        self._lag = 0  # records
         self.done = Archived()
+
+    def ailment(self) -> str | None:
+        """What is wrong just now."""
+        stands_s = time.monotonic() - self._moved_s
+        if not self._lag or stands_s < self._options.stall_s:
+            return None
+        return f"nothing was read for {stands_s:.0f} s, {self._lag} records behind the topic's end; is Kafka up?"
 
     async def begin(self, tps: list[TopicPartition]) -> None:
         """Take all partitions, each from where the dataset is.
@@ -154,6 +166,16 @@ class Archiver:
         while True:
             await self._step()
             await self._write_what_is_due()
+            await self._measure()
+
+    async def _measure(self) -> None:
+        """How far behind the topic's end this is; transactions under way lie beyond that."""
+        ends = {tp: self._consumer.last_stable_offset(tp) or 0 for tp in self._tps}
+        lag = sum([max(0, ends[tp] - await self._consumer.position(tp)) for tp in self._tps])
+        if not lag or lag != self._lag:
+            self._moved_s = time.monotonic()
+        self._lag = lag
+        metrics.archive_lag.set(lag)
 
     async def run_to_end(self) -> None:
         """Archive up to what is the end now.
@@ -181,9 +203,10 @@ class Archiver:
         for tp, records in (await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH_RECORDS)).items():
             self._read[tp.partition] = Witness.of(records[-1].offset, records[-1].value)
             columns, rejects = decode_batch(self._table, batch_of(tp.partition, records))
-            self.done.left_out.update({"invalid": len(rejects)} if rejects else {})
+            self._leave_out({"invalid": len(rejects)} if rejects else {})
             wanted = columns.take(self._wanted(columns))
             self.done.candles += len(wanted.row)
+            metrics.archived_candles.inc(len(wanted.row))
             if len(wanted.row):
                 self._waiting.setdefault(tp.partition, []).append(wanted)
 
@@ -195,8 +218,13 @@ class Archiver:
         if len(reason):
             reason[~named[columns.row]] = "of a symbol that no file can name"
         reason[columns.absent] = "absent"
-        self.done.left_out.update(Counter(word for word in reason.tolist() if word))
+        self._leave_out(Counter(word for word in reason.tolist() if word))
         return np.asarray(reason == "", np.bool_)
+
+    def _leave_out(self, reasons: Mapping[str, int]) -> None:
+        self.done.left_out.update(reasons)
+        for reason, count in reasons.items():
+            metrics.archive_left_out.labels(reason).inc(count)
 
     async def _write_what_is_due(self) -> None:
         now_s, rows = time.monotonic(), sum(len(own.row) for each in self._waiting.values() for own in each)
@@ -222,6 +250,7 @@ class Archiver:
         reached = {tp.partition: (await self._consumer.position(tp), self._read.get(tp.partition)) for tp in self._tps}
         merged = await asyncio.to_thread(self._spool.merge, reached)
         self._merged_s = time.monotonic()
+        metrics.archive_merged.inc(merged)
         await self._commit()
         logger.info("merged candles=%d", merged)
 

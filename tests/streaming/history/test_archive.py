@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 from pyarrow import dataset as arrow
 from pyarrow import parquet
 
@@ -27,8 +29,9 @@ from models.series import Series
 from streaming.clients import new_admin, started
 from streaming.committed import committed_offsets
 from streaming.embedded_kafka import EmbeddedKafka
-from streaming.history.archive import ArchiveOptions, run_archive
-from streaming.history.spool import ARCHIVE
+from streaming.history.archive import ArchiveOptions, Archiver, run_archive
+from streaming.history.spool import ARCHIVE, Spool
+from streaming.scrape import free_ports
 from streaming.settings import Settings
 from streaming.topics import init_topics
 from tests.e2e.system import run, settings_of
@@ -244,14 +247,17 @@ def test_archive_into_an_object_store_is_the_same(
 def test_archive_that_stays_writes_what_comes_and_ends_when_cancelled(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "d"
+    out, port = tmp_path / "d", free_ports(1)
+    before = REGISTRY.get_sample_value("candlewick_archived_candles_total") or 0.0
 
     async def stay() -> None:
         options = ArchiveOptions(out, flush_rows=1, merge_rows=7)
-        archiving = asyncio.create_task(run_archive(settings, options, as_json=True))
+        telling = settings.model_copy(update={"metrics_port": port})
+        archiving = asyncio.create_task(run_archive(telling, options, as_json=True))
         for added in range(4):
             await send(settings, bars(added, added + 1))
             await asyncio.to_thread(eventually, partial(holds, out, 5 * (added + 1)))
+        await asyncio.to_thread(eventually, partial(tells, port, before + 20))
         archiving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await archiving
@@ -260,6 +266,20 @@ def test_archive_that_stays_writes_what_comes_and_ends_when_cancelled(
     assert json.loads(capsys.readouterr().out) == {"ready": ["archive"]}
     archived(settings, out, capsys)
     assert_holds(out, bars(0, 4))
+
+
+def tells(port: int, candles: float) -> bool:
+    """Whether its metrics say that so many were archived, and that nothing is left to read."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+        said = answer.read().decode()
+    return f"candlewick_archived_candles_total {candles}" in said and "candlewick_archive_lag_records 0.0" in said
+
+
+def test_archiver_that_stands_still_behind_the_end_ails() -> None:
+    archiver = Archiver(None, Spool(place("memory://none"), "candles"), ArchiveOptions("d", stall_s=1e-9))
+    assert archiver.ailment() is None  # at the end there is nothing to read
+    archiver._lag = 7
+    assert "7 records behind" in str(archiver.ailment())
 
 
 def holds(out: Path, candles: int) -> bool:
