@@ -114,7 +114,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except CandlewickError as error:
             click.echo(f"candlewick: {error}", err=True)
-            ctx.exit(1)
+            ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             ctx.exit(130)
         except Exception as error:

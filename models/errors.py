@@ -6,6 +6,8 @@ from __future__ import annotations
 class CandlewickError(Exception):
     """Something a person can mend; the message says how. Shown without a traceback."""
 
+    exit_code = 1  # of the process that it ends
+
 
 class InvalidMessage(CandlewickError):  # noqa: N818 - it is a verdict on a record, which becomes a dead letter
     """A record that can never be used. It becomes a dead letter with this reason; the stream goes on."""

@@ -26,6 +26,7 @@ from streaming.clients import close, new_producer, start
 from streaming.packing import acknowledged, send_packed
 from streaming.partition import partition_of
 from streaming.settings import Settings
+from streaming.supervise import SHUT_OUT
 from streaming.tail import newest_candles
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ START_TIMEOUT_S = 30.0
 
 class Fenced(CandlewickError):  # noqa: N818 - a state, named as one
     """Another process writes this shard now."""
+
+    exit_code = SHUT_OUT
 
 
 class Unacknowledged(Exception):  # noqa: N818 - likewise

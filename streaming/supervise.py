@@ -23,6 +23,8 @@ from models.errors import CandlewickError
 logger = logging.getLogger(__name__)
 
 MAX_RESTARTS, WINDOW_S = 5, 600.0
+SHUT_OUT = 78
+"""Exit code of a process whose work another one has taken over; EX_CONFIG of sysexits.h."""
 FIRST_DELAY_S, MAX_DELAY_S = 0.5, 30.0
 STOP_TIMEOUT_S = 12.0
 """SIGTERM drains within 10 s; what is still there after a little more is killed."""
@@ -37,9 +39,18 @@ class Restarts:
 
     def __init__(self) -> None:
         self._at: deque[float] = deque()
+        self._shut_out_s = float("-inf")
 
-    def next_delay_s(self, now_s: float) -> float | None:
-        """Seconds to wait before the restart that is due now; None when there were too many already."""
+    def next_delay_s(self, now_s: float, code: int = 1) -> float | None:
+        """Seconds to wait before the restart that is due now, after this exit code; None when it is no use any more.
+
+        Who is shut out for the second time is not alone: another one is kept up as well, and each restart would end
+        that one's work. The first time it may have been itself, as after a machine's sleep.
+        """
+        if code == SHUT_OUT:
+            last_s, self._shut_out_s = self._shut_out_s, now_s
+            if now_s - last_s <= WINDOW_S:
+                return None
         while self._at and now_s - self._at[0] > WINDOW_S:
             self._at.popleft()
         if len(self._at) >= MAX_RESTARTS:
@@ -70,19 +81,22 @@ class Child:
         """Run it until `stop`.
 
         Raises:
-            CandlewickError: it ended more often than it may; the message holds the end of its log.
+            CandlewickError: it ended more often than it may, or another process does its work; the message holds the
+                end of its log.
         """
         allowed = Restarts()
         while not self._stop.is_set():
             code = await self._run_once()
             if self._stop.is_set():
                 return
-            delay_s = allowed.next_delay_s(time.monotonic())
+            delay_s = allowed.next_delay_s(time.monotonic(), code)
             if delay_s is None:
-                raise CandlewickError(
-                    f"{self.name} ended {MAX_RESTARTS + 1} times within {WINDOW_S / 60:g} minutes, the last time with "
-                    f"code {code}; the end of {self._log}:\n{self._log_end()}"
+                ended = (
+                    f"ended {MAX_RESTARTS + 1} times within {WINDOW_S / 60:g} minutes, the last time with code {code}"
                 )
+                if code == SHUT_OUT:
+                    ended = "was shut out again: another one of its name is kept running somewhere, stop one of them"
+                raise CandlewickError(f"{self.name} {ended}; the end of {self._log}:\n{self._log_end()}")
             self.restarts += 1
             delay_s *= random.uniform(0.8, 1.2)
             logger.warning("restarting child=%s code=%s in_s=%.1f log=%s", self.name, code, delay_s, self._log)
@@ -159,6 +173,13 @@ async def _exit_code(process: asyncio.subprocess.Process) -> int:
     while process.returncode is None:  # noqa: ASYNC110 - asyncio sets no event when the process alone has ended
         await asyncio.sleep(POLL_S)
     return process.returncode
+
+
+def _ended(code: int) -> str:
+    """Why it is not started again."""
+    if code == SHUT_OUT:
+        return "was shut out again: another one of its name is kept running somewhere; stop one of them"
+    return f"ended {MAX_RESTARTS + 1} times within {WINDOW_S / 60:g} minutes, the last time with code {code}"
 
 
 def _kill_group(pid: int) -> None:

@@ -20,6 +20,7 @@ import pytest
 from models.events import Candle
 from streaming.embedded_kafka import BrokerConfig, EmbeddedKafka
 from streaming.kafka_jars import default_cache
+from streaming.supervise import SHUT_OUT
 from tests.e2e.live import STEP_MS, WARM_UP_BARS, Live
 from tests.e2e.system import ROOT, Worker
 from tests.eventually import eventually
@@ -258,7 +259,7 @@ def test_two_processes_of_one_name_publish_no_candle_twice(scene: Scene) -> None
     began_ms, elder = scene.now_ms, scene.worker
     scene.restart()
     scene.worker.wait_ready()
-    assert elder.wait(20) == 1
+    assert elder.wait(20) == SHUT_OUT
     assert "another process took over" in elder.stderr
     scene.assert_complete(began_ms)
 

@@ -7,13 +7,17 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from candlewick import Commands
 from models.errors import CandlewickError
 from streaming import supervise
-from streaming.supervise import MAX_DELAY_S, MAX_RESTARTS, WINDOW_S, Child, Restarts
+from streaming.ledger import Fenced
+from streaming.supervise import MAX_DELAY_S, MAX_RESTARTS, SHUT_OUT, WINDOW_S, Child, Restarts
 from tests.models.candle_records import laws
 
 DEADLINE_S = 30
@@ -61,6 +65,14 @@ def test_restarts_after_the_window_begin_anew() -> None:
     assert restarts.next_delay_s(WINDOW_S + 0.1) == 0.5
 
 
+def test_restarts_of_one_that_is_shut_out_end_at_the_second_time_within_the_window() -> None:
+    restarts = Restarts()
+    assert restarts.next_delay_s(0.0, SHUT_OUT) == 0.5
+    assert restarts.next_delay_s(WINDOW_S + 1, SHUT_OUT) == 0.5
+    assert restarts.next_delay_s(WINDOW_S + 2, 1) == 1.0
+    assert restarts.next_delay_s(WINDOW_S + 3, SHUT_OUT) is None
+
+
 @laws
 @given(pauses=st.lists(st.sampled_from([0.0, 1.0, 90.0, 149.0, 150.0, 600.0, 601.0]), max_size=40))
 def test_restarts_never_exceed_the_bound_in_any_window(pauses: list[float]) -> None:
@@ -76,6 +88,18 @@ def test_restarts_never_exceed_the_bound_in_any_window(pauses: list[float]) -> N
 
 
 # --- a real process
+
+
+def test_fenced_ledger_ends_its_process_with_the_code_that_the_supervisor_knows() -> None:
+    @click.group(cls=Commands)
+    def main() -> None: ...
+
+    @main.command()
+    def write() -> None:
+        raise Fenced("another process took over")
+
+    done = CliRunner().invoke(main, ["write"])
+    assert (done.exit_code, done.stderr) == (SHUT_OUT, "candlewick: another process took over\n")
 
 
 @pytest.fixture
@@ -127,6 +151,18 @@ def test_child_that_cannot_be_kept_is_given_up_with_the_end_of_its_log(tmp_path:
         assert len(str(given_up.value).splitlines()) == 1 + 12
         assert kept.restarts == MAX_RESTARTS
         assert kept.pid is None
+
+    within_deadline(scenario())
+
+
+@pytest.mark.usefixtures("no_patience")
+def test_child_that_another_one_shuts_out_again_is_given_up_after_one_restart(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        kept = child(tmp_path, f"echo another process took over >&2; exit {SHUT_OUT}")
+        with pytest.raises(CandlewickError, match=r"tiny was shut out again.*stop one of them") as given_up:
+            await kept.keep()
+        assert str(given_up.value).endswith("another process took over")
+        assert kept.restarts == 1
 
     within_deadline(scenario())
 
