@@ -33,7 +33,7 @@ class Asking:
         self._door = door
         self._clock = clock
         self._sleep = sleep
-        self._away = False
+        self._why: ExchangeUnavailable | None = None  # it is away
         self._closed = False
 
     def close(self) -> None:
@@ -54,7 +54,8 @@ class Asking:
             async with asyncio.timeout(within_s):
                 return await self._retrying(ends_s)(self._once, ask)
         except TimeoutError as error:
-            raise ExchangeUnavailable(f"{self._exchange} did not answer within {within_s:g} s") from error
+            before = f"; the last try: {self._why}" if self._why else ""
+            raise ExchangeUnavailable(f"{self._exchange} did not answer within {within_s:g} s{before}") from error
         finally:
             deadline.reset(token)
 
@@ -92,11 +93,11 @@ class Asking:
         self.retries += 1
 
     def _went(self, why: ExchangeUnavailable) -> None:
-        if not self._away:
-            self._away = True
+        if self._why is None:
             logger.warning("exchange away exchange=%s why=%s", self._exchange, why)
+        self._why = why
 
     def _came(self) -> None:
-        if self._away:
-            self._away = False
+        if self._why is not None:
+            self._why = None
             logger.info("exchange back exchange=%s", self._exchange)
