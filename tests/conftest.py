@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from streaming.embedded_kafka import BrokerConfig, EmbeddedKafka
 from streaming.kafka_jars import default_cache
@@ -16,6 +17,10 @@ from streaming.kafka_jars import default_cache
 # A shell's background job ignores Ctrl-C, and so would every process that a test starts to try it on.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Of every law that says nothing else: a loaded machine is no finding, and what fails once fails again.
+settings.register_profile("candlewick", deadline=None, derandomize=True, suppress_health_check=(HealthCheck.too_slow,))
+settings.load_profile("candlewick")
 
 # Read when torch is imported. Its threads wait actively for each other: beside another busy core a test takes many
 # times longer; and every process of the product runs with one thread.

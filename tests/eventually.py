@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], timeout_s: float = 20.0) -> T:
+def eventually(condition: Callable[[], T], timeout_s: float = 60.0) -> T:
     """Return the first truthy value of `condition`, asked every 10 ms.
 
     Raises:

@@ -74,7 +74,7 @@ class Live:
     def health(self) -> dict[str, Any]:
         """What the newest worker says of itself; `ok` goes with the status."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=60) as answer:
                 said: dict[str, Any] = json.load(answer)
                 assert said["ok"]
         except urllib.error.HTTPError as error:
@@ -85,11 +85,11 @@ class Live:
 
     def metric(self, name: str) -> float:
         """One of the newest worker's metrics, without labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=60) as answer:
             lines = answer.read().decode().splitlines()
         return float(next(line for line in lines if line.startswith(name + " ")).split()[1])
 
-    def wait_for(self, until_ms: int, apart: Collection[str] = (), timeout_s: float = 40) -> None:
+    def wait_for(self, until_ms: int, apart: Collection[str] = (), timeout_s: float = 120) -> None:
         """Wait until the ledger of every listed symbol, but these, goes to a close."""
 
         # Asked once: while the exchange tells its truth it sends nothing.

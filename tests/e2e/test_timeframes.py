@@ -15,7 +15,7 @@ from tests.eventually import eventually
 SYMBOLS = 20
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_bars_of_a_second_and_of_a_minute_are_each_complete_side_by_side(
     kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
 ) -> None:
@@ -39,7 +39,7 @@ def assert_complete(live: Live, timeframe: str, until_ms: int) -> None:
     names = list(live.exchange.truths(timeframe, from_ms=until_ms - length_ms, until_ms=until_ms))
     assert len(names) == SYMBOLS
     keys = {name: live.key(name, timeframe) for name in names}
-    eventually(lambda: all(live.ledger.marks().get(key, 0) >= until_ms for key in keys.values()), 100)
+    eventually(lambda: all(live.ledger.marks().get(key, 0) >= until_ms for key in keys.values()), 240)
     from_ms = max(live.ledger.since(key, 0)[0].open_time_ms for key in keys.values())
     assert until_ms - from_ms >= (WARM_UP_BARS - 1) * length_ms
     truths = live.exchange.truths(timeframe, from_ms=from_ms, until_ms=until_ms)

@@ -23,7 +23,8 @@ from tests.exchange.server import Addresses, open_exchange
 SPEED = 20
 STREAMS = ("btcusdt@kline_1s", "ethusdt@kline_1s", "bnbusdt@kline_1s")
 """All that an exchange of three symbols has."""
-PATIENCE_S = 10
+PATIENCE_S = 60
+"""Only what fails waits so long."""
 
 
 class Answer(NamedTuple):
@@ -133,6 +134,11 @@ def closed(bars: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [bar for bar in bars if bar["x"]]
 
 
+def opened_after(begun_ms: int, number: int) -> Callable[[list[dict[str, Any]]], bool]:
+    """Whether so many bars are finished that opened after a time: what was sent before it may still lie in between."""
+    return lambda bars: len([bar for bar in closed(bars) if bar["t"] > begun_ms]) >= number
+
+
 def count_closed(number: int) -> Callable[[list[dict[str, Any]]], bool]:
     """Whether so many bars are finished."""
     return lambda bars: len(closed(bars)) >= number
@@ -148,4 +154,4 @@ async def ending(websocket: aiohttp.ClientWebSocketResponse) -> aiohttp.WSMessag
 
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Run one test's story to its end."""
-    asyncio.run(asyncio.wait_for(work, 30))
+    asyncio.run(asyncio.wait_for(work, 110))

@@ -24,7 +24,7 @@ SLICES = 20
 """Unfinished frames of a bar leave at one of so many moments, one a second if that is more: the middles of slices."""
 LEAD_MS = 150
 """The frames that close a bar are made so long before its end, when they need only be sent."""
-MAX_BEHIND = 30
+MAX_BEHIND = 600
 """Bars told late after a pause of the machine or a jump of the clock; older ones are for REST alone."""
 
 

@@ -62,7 +62,7 @@ class Simulator:
         assert self.process.stdout is not None
         self.process.stdin.close()
         try:
-            self.process.wait(10)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
         self.process.stdout.close()
@@ -112,7 +112,7 @@ class Simulator:
             urllib.error.HTTPError: a status other than 200.
         """
         asked = f"{self.rest}{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(asked, timeout=10) as answer:
+        with urllib.request.urlopen(asked, timeout=60) as answer:
             return json.load(answer)
 
     def _truths(self, query: dict[str, object]) -> dict[str, Truth]:

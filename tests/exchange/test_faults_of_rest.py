@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.exchange.accelerated import run, trading
+from tests.exchange.accelerated import PATIENCE_S, run, trading
 from tests.exchange.catalogue import CATALOGUE
 
 
@@ -74,7 +74,7 @@ def test_fault_ends_by_itself_after_its_seconds() -> None:
     async def story() -> None:
         async with trading() as market:
             await market.fault("rest_502", seconds=0.1)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while (await market.control("/faults"))["active"]:
                     pass
             assert (await market.get("/api/v3/ping")).status == 200

@@ -120,10 +120,11 @@ def test_ledger_whose_kafka_went_away_leaves_nothing_that_goes_on(tmp_path: Path
     """Else the producer it gave up would try for ever, until its successor shuts it out."""
 
     async def scene(broker: EmbeddedKafka, settings: Settings) -> None:
-        ledger = Ledger(settings, "binance", 1.0)
+        ledger = Ledger(settings, "binance", 8.0)
         await ledger.open(KEYS, 0)
         await ledger.append(burst(0))
         broker.kill()
+        ledger._timeout_s = 0.5
         with pytest.raises(Unacknowledged):
             await ledger.append(burst(1))
         left = asyncio.all_tasks() - {asyncio.current_task()}

@@ -53,7 +53,7 @@ def series(*names: str, timeframe: str = "1s") -> list[Series]:
     return [Series("binance", f"{name}/USDT", timeframe) for name in names]
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
     """`eventually` within an event loop."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s

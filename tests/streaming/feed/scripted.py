@@ -30,12 +30,17 @@ class Scripted:
         self.requests: list[Request] = []
         self.sockets: list[web.WebSocketResponse] = []
         self.url = ""
+        self.pings = 0
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse()
+        socket = web.WebSocketResponse(autoping=False)
         await socket.prepare(request)
         self.sockets.append(socket)
         async for message in socket:
+            if message.type is WSMsgType.PING:
+                self.pings += 1
+                await socket.pong(message.data)
+                continue
             asked = json.loads(message.data)
             self.requests.append(asked)
             for answer in self.answer(asked):

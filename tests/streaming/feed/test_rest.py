@@ -191,11 +191,7 @@ def test_rest_answered_by_502_for_too_long_gives_up_and_names_the_host() -> None
 
 
 def test_rest_without_a_server_says_what_it_could_not_reach() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    async def ask() -> None:
+    async def ask(port: int) -> None:
         settings = ExchangeSettings(rest_url=f"http://127.0.0.1:{port}")
         time = VirtualTime()
         rest = Rest(open_exchange(settings), settings, time, time.sleep)
@@ -205,8 +201,13 @@ def test_rest_without_a_server_says_what_it_could_not_reach() -> None:
         finally:
             await rest.close()
 
-    with pytest.raises(ExchangeUnavailable, match=rf"cannot reach 127.0.0.1:{port} \(binance\): connection refused"):
-        asyncio.run(ask())
+    with socket.socket() as taken:  # nobody else gets the port, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            ExchangeUnavailable, match=rf"cannot reach 127.0.0.1:{port} \(binance\): connection refused"
+        ):
+            asyncio.run(ask(port))
 
 
 def test_rest_closed_asks_nothing_any_more() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import os
@@ -126,7 +127,9 @@ def test_backfill_without_network_says_what_it_could_not_reach_and_keeps_what_ca
         caplog.at_level(logging.WARNING),
         pytest.raises(CandlewickError, match=r"cannot reach api\.example\.com .*the same command goes on from there"),
     ):
-        asyncio.run(backfill(gone, order(tmp_path), Patience(0.2), as_json=True))
+        asyncio.run(
+            backfill(gone, order(tmp_path), Patience(0.2, clock=itertools.count(0.0, 0.15).__next__), as_json=True)
+        )
     report = json.loads(capsys.readouterr().out)
     assert (report["complete"], report["totals"]["new"]) == (False, 2_000)
     assert "cannot reach api.example.com" in report["error"]
