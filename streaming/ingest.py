@@ -59,7 +59,7 @@ class Ears:
         self.on_event_time = clock.at_least
 
     def on_refused(self, symbol: str, timeframe: str, reason: str) -> None:
-        """REST alone brings this series on."""
+        """REST alone brings this series on, until the exchange takes it."""
         logger.warning("feed refuses series symbol=%s timeframe=%s reason=%s", symbol, timeframe, reason)
 
 
