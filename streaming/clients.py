@@ -23,7 +23,7 @@ from streaming.settings import Settings
 logger = logging.getLogger(__name__)
 
 BATCH_BYTES = 1 << 20
-COMMITTED = "read_committed"
+COMMITTED, UNCOMMITTED = "read_committed", "read_uncommitted"
 """`ingest` writes each burst as one transaction: what a dead one left half-written is never seen."""
 CLOSE_TIMEOUT_S = 0.8
 """A producer with records that Kafka does not take would wait for ever to be rid of them."""
@@ -73,10 +73,18 @@ def new_producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
     return AIOKafkaProducer(**connection(settings), **safe, **options)
 
 
-def new_reader(settings: Settings, **options: Any) -> AIOKafkaConsumer:
-    """A consumer without a group: it is told what to read, and commits nothing."""
+def new_reader(settings: Settings, isolation_level: str = COMMITTED, **options: Any) -> AIOKafkaConsumer:
+    """A consumer without a group: it is told what to read, and commits nothing.
+
+    Where the log begins behind what it was told, it goes on with the oldest record that is left, never with the newest.
+    """
     return AIOKafkaConsumer(
-        **connection(settings), group_id=None, enable_auto_commit=False, isolation_level=COMMITTED, **options
+        **connection(settings),
+        group_id=None,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        isolation_level=isolation_level,
+        **options,
     )
 
 

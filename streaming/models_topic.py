@@ -5,16 +5,13 @@ Enters: bundles as bytes, names of bundles. Leaves: records on `models`. Does no
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from models.activation import Slot, Timeline
 from models.bundle import digest, unpack
@@ -25,14 +22,14 @@ from models.spec import Spec
 from streaming.clients import new_producer, new_reader, started
 from streaming.model_log import with_activation
 from streaming.settings import Settings
+from streaming.stretch import records, whole
 from streaming.tail import newest_close
-from streaming.topics import require_topics
+from streaming.topics import require_topics, topic_partitions
 
 logger = logging.getLogger(__name__)
 
 LIVE_LEAD_MS = 5_000
 """A live swap is announced so long ahead, so that every replica has it in time."""
-_READ_TIMEOUT_S = 60
 _LIVE: frozenset[Origin] = frozenset({"live", "repaired"})
 
 
@@ -102,23 +99,30 @@ def reads(blob: bytes) -> Spec:
 
 
 async def read_models(settings: Settings, check: Check = runs) -> ModelsView:
-    """Read the topic from its beginning to its present end."""
+    """Read the topic from its beginning to its present end.
+
+    Raises:
+        Stalled: Kafka gave nothing for a minute.
+    """
     view, log = ModelsView(), BundleLog()
     await require_topics(settings, "models")
-    async with asyncio.timeout(_READ_TIMEOUT_S), started(new_reader(settings)) as reader:
-        async for record in _whole(reader, TopicPartition(settings.topic("models"), 0)):
-            try:
-                result = log.apply(record.offset, record.key, record.value, dict(record.headers))
-                if isinstance(result, CompleteBundle):
-                    view.blobs[result.sha256] = result.blob
-                    view.specs[result.sha256] = _spec_of(result, check)
-                elif isinstance(result, Accepted):
-                    spec = view.spec(result.activation.bundle)
-                    view.timeline = with_activation(view.timeline, result, spec)
-                    view.activations.append(result)
-            except (InvalidMessage, InvalidBundle) as error:
-                view.refused.append((record.offset, str(error)))
+    async with started(new_reader(settings)) as reader:
+        async for _, batch in records(reader, await whole(reader, topic_partitions(settings, "models"))):
+            for record in batch:
+                try:
+                    _take(view, log.apply(record.offset, record.key, record.value, dict(record.headers)), check)
+                except (InvalidMessage, InvalidBundle) as error:
+                    view.refused.append((record.offset, str(error)))
     return view
+
+
+def _take(view: ModelsView, result: CompleteBundle | Accepted | None, check: Check) -> None:
+    if isinstance(result, CompleteBundle):
+        view.blobs[result.sha256] = result.blob
+        view.specs[result.sha256] = _spec_of(result, check)
+    elif isinstance(result, Accepted):
+        view.timeline = with_activation(view.timeline, result, view.spec(result.activation.bundle))
+        view.activations.append(result)
 
 
 def _spec_of(complete: CompleteBundle, check: Check) -> Spec | InvalidBundle:
@@ -126,17 +130,6 @@ def _spec_of(complete: CompleteBundle, check: Check) -> Spec | InvalidBundle:
         return check(complete.blob)
     except InvalidBundle as refusal:
         return refusal
-
-
-async def _whole(reader: AIOKafkaConsumer, tp: TopicPartition) -> AsyncIterator[Any]:
-    end = (await reader.end_offsets([tp]))[tp]
-    reader.assign([tp])
-    await reader.seek_to_beginning(tp)
-    while await reader.position(tp) < end:
-        for records in (await reader.getmany(tp, timeout_ms=200)).values():
-            for record in records:
-                if record.offset < end:
-                    yield record
 
 
 async def publish(settings: Settings, blob: bytes, check: Check = runs) -> tuple[str, bool]:

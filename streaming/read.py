@@ -22,14 +22,14 @@ from models.spec import Spec, canonical_json
 from streaming.clients import new_reader, started
 from streaming.models_topic import read_models
 from streaming.settings import Settings
-from streaming.taking import reached
+from streaming.stretch import POLL_MS, Stretches, records, whole
 from streaming.topics import require_topics, topic_partitions
 
 
 async def read_topic(settings: Settings, name: str, last: int = 0, follow: bool = False) -> AsyncIterator[Any]:
     """Records of a topic up to its present end, then, when following, as they come; `last` a partition, 0 is all."""
-    async for records in read_batches(settings, name, last, follow):
-        for record in records:
+    async for batch in read_batches(settings, name, last, follow):
+        for record in batch:
             yield record
 
 
@@ -37,23 +37,21 @@ async def read_batches(settings: Settings, name: str, last: int = 0, follow: boo
     """The same in batches of one partition each, for who reads very many."""
     await require_topics(settings, name)
     async with started(new_reader(settings)) as reader:
-        async for records in _batches(reader, topic_partitions(settings, name), last, follow):
-            yield records
+        stretches = await whole(reader, topic_partitions(settings, name))
+        if last:
+            stretches = {tp: (max(begin, end - last), end) for tp, (begin, end) in stretches.items()}
+        batches = _followed(reader, stretches) if follow else records(reader, stretches)
+        async for _, batch in batches:
+            yield batch
 
 
-async def _batches(
-    reader: AIOKafkaConsumer, tps: list[TopicPartition], last: int, follow: bool
-) -> AsyncIterator[list[Any]]:
-    begins, ends = await reader.beginning_offsets(tps), await reader.end_offsets(tps)
-    reader.assign(tps)
-    for tp in tps:
-        reader.seek(tp, max(begins[tp], ends[tp] - last) if last else begins[tp])
-    left = {tp: ends[tp] for tp in tps if ends[tp] > begins[tp]}
-    while follow or left:
-        for tp, records in (await reader.getmany(timeout_ms=200)).items():
-            yield records if follow else [record for record in records if record.offset < ends[tp]]
-        for tp in await reached(reader, left):
-            del left[tp]
+async def _followed(reader: AIOKafkaConsumer, stretches: Stretches) -> AsyncIterator[tuple[TopicPartition, list[Any]]]:
+    reader.assign(list(stretches))
+    for tp, (first, _) in stretches.items():
+        reader.seek(tp, first)
+    while True:
+        for batch in (await reader.getmany(timeout_ms=POLL_MS)).items():
+            yield batch
 
 
 async def print_signals(settings: Settings, follow: bool, symbol: str | None, last: int, as_json: bool) -> None:

@@ -21,7 +21,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from models.candle_dataset import is_dataset, newest_open, oldest_open, read_series
 from models.candle_files import candle_paths
-from models.decode import Columns, decode_batch
+from models.decode import Columns
 from models.errors import CandlewickError, InvalidMessage
 from models.parquet_files import folder_keys
 from models.parquet_writing import Columns as FileColumns
@@ -32,17 +32,14 @@ from models.series_rows import SeriesRows
 from models.series_table import SeriesTable
 from streaming.clients import new_reader, started
 from streaming.history.dates import in_words
-from streaming.history.records import OWN_ORIGINS, batch_of, by_series, can_be_named
+from streaming.history.records import OWN_ORIGINS, by_series, can_be_named
 from streaming.history.spool import Spool
 from streaming.history.witness import recognise
 from streaming.settings import Settings
-from streaming.taking import reached
+from streaming.stretch import Stretches, candles
 from streaming.topics import check_topics, topic_partitions
 
 logger = logging.getLogger(__name__)
-
-BATCH_RECORDS = 20_000
-POLL_MS = 200
 
 
 @dataclass(frozen=True)
@@ -125,9 +122,7 @@ async def topic_rows(settings: Settings, tail: Tail, places: Sequence[Place]) ->
         firsts = dict(begins)
         if not tail.with_replayed:  # an archive does not have those
             firsts |= await _archived(settings, reader, places, (begins, ends))
-        for tp in tps:
-            reader.seek(tp, firsts[tp])
-        columns, table = await _read(reader, {tp: ends[tp] for tp in tps if firsts[tp] < ends[tp]}, tail)
+        columns, table = await _read(reader, {tp: (firsts[tp], ends[tp]) for tp in tps}, tail)
     return by_series(columns, table)
 
 
@@ -153,20 +148,13 @@ async def _archived(
     return found
 
 
-async def _read(
-    reader: AIOKafkaConsumer, left: dict[TopicPartition, int], tail: Tail
-) -> tuple[list[Columns], SeriesTable]:
-    """What is wanted of the partitions, each up to its end."""
+async def _read(reader: AIOKafkaConsumer, stretches: Stretches, tail: Tail) -> tuple[list[Columns], SeriesTable]:
+    """What is wanted of the partitions."""
     table, found = SeriesTable(), list[Columns]()
-    while left:
-        for tp, records in (await reader.getmany(*left, timeout_ms=POLL_MS, max_records=BATCH_RECORDS)).items():
-            columns, _ = decode_batch(table, batch_of(tp.partition, records))
-            mine = np.array([_is_wanted(series, tail) for series in table.series] or [False], np.bool_)
-            own = np.isin(columns.origin, OWN_ORIGINS) | tail.with_replayed
-            found.append(columns.take(mine[columns.row] & own & ~columns.absent))
-        for tp in await reached(reader, left):
-            del left[tp]
-            reader.pause(tp)
+    async for _, columns in candles(reader, stretches, table):
+        mine = np.array([_is_wanted(series, tail) for series in table.series] or [False], np.bool_)
+        own = np.isin(columns.origin, OWN_ORIGINS) | tail.with_replayed
+        found.append(columns.take(mine[columns.row] & own & ~columns.absent))
     return found, table
 
 
