@@ -14,12 +14,10 @@ from collections.abc import Iterable
 
 from models.errors import CandlewickError
 from streaming.clients import new_reader, started
+from streaming.looking_back import Tail
 from streaming.settings import Settings
-from streaming.tail import Tail, recent_closes
+from streaming.tail import LIVE_BARS, recent_closes
 from streaming.topics import topic_partitions
-
-LIVE_BARS = 60
-"""A series this far behind the newest is not waited for."""
 
 
 class NeverReached(CandlewickError):  # noqa: N818 - an outcome, named as one
@@ -29,7 +27,7 @@ class NeverReached(CandlewickError):  # noqa: N818 - an outcome, named as one
 async def reach(settings: Settings, timeframe_ms: int, close_ms: int) -> None:
     """Wait until every live series has a candle at a close (UTC ms) or after it.
 
-    Series that lag are waited for `quiet_s` after the first one passed.
+    Series that lag are waited for `quiet_s` after the first one passed; those that are no longer live, not at all.
 
     Raises:
         NeverReached: that was not so within `patience_days`.

@@ -20,10 +20,11 @@ from models.candle_table import MAX_ABSENT_RUN, CandleTable
 from models.events import Candle, Message, Origin, encode
 from models.series import Series
 from streaming.clients import new_producer, started
+from streaming.looking_back import Tail
 from streaming.packing import acknowledged, send_packed
 from streaming.partition import partition_of
 from streaming.settings import Settings
-from streaming.tail import Tail, newest_closes
+from streaming.tail import newest_closes
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ async def replay(
         gate: waits before each turn; None waits for nobody.
         report: is told after every turn.
     """
-    tails = await newest_closes(settings, _keys(table))
+    tails = await newest_closes(settings, _keys(table), _since_ms(table))
     progress = Progress(closes_in_all=len(table.open_time_ms))
     pace = _Pace(speed, table.timeframe_ms)
     async with started(new_producer(settings, linger_ms=0)) as producer:
@@ -99,6 +100,11 @@ async def _send(producer: AIOKafkaProducer, topic: str, turn: Turn) -> dict[int,
     """Send a turn and wait until it is safe; partition to the offset after it."""
     acks = [await send_packed(producer, topic, partition, messages) for partition, messages in turn.messages.items()]
     return await acknowledged([ack for each in acks for ack in each])
+
+
+def _since_ms(table: CandleTable) -> int:
+    """A tail that closes before this changes nothing: nothing is left out for it, and no gap after it declared."""
+    return int(table.close_time_ms[0]) - (MAX_ABSENT_RUN + 1) * table.timeframe_ms
 
 
 def _keys(table: CandleTable) -> set[bytes]:

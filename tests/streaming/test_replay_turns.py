@@ -11,9 +11,9 @@ from models.candle_table import MAX_ABSENT_RUN, CandleTable, build_table
 from models.decode import why_invalid
 from models.events import Candle, decode_candle
 from models.series import Series, parse_key
+from streaming.looking_back import Tail
 from streaming.partition import partition_of
 from streaming.replay import Progress, Turn, turns
-from streaming.tail import Tail
 from tests.models.candle_records import BTC, ETH, MINUTE, START_SLOT, laws
 from tests.models.random_candles import random_ohlcv
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
-from models.events import encode
+from models.events import Candle, encode
 from models.series import Series
+from streaming import stretch
 from streaming.clients import new_producer, started
 from streaming.embedded_kafka import EmbeddedKafka
+from streaming.looking_back import FIRST_LOOK
 from streaming.models_topic import next_close
 from streaming.replay import Turn, replay
 from streaming.settings import Settings
-from streaming.tail import FIRST_LOOK, newest_close, newest_closes, oldest_close, recent_closes
+from streaming.stretch import Stalled
+from streaming.tail import newest_candles, newest_close, newest_closes, oldest_close, recent_closes
 from tests.e2e.market import market
 from tests.e2e.system import System, run
-from tests.models.candle_records import make_candle
+from tests.models.candle_records import BTC, ETH, START_SLOT, make_candle
+from tests.streaming.log_of_candles import said, write
 
 S000, S001 = (Series("binance", f"S00{i}/USDT", "1m").key for i in range(2))
 
@@ -74,6 +79,69 @@ async def write_poison(settings: Settings) -> None:
     async with started(new_producer(settings)) as producer:
         for key, value in [(S000, encode(later)), (S000, encode(broken)), (S001, b"[" * 50_000), (S001, None)]:
             await producer.send_and_wait(settings.topic("candles"), value, key, partition=0)
+
+
+def history(series: Series, last: int, bars: int = FIRST_LOOK + 100) -> list[Candle]:
+    """So many bars up to a slot, more than a first look sees."""
+    return [make_candle(series, slot) for slot in range(last - bars + 1, last + 1)]
+
+
+@pytest.mark.parametrize("stamped", ["as it closes", "as it is written"])
+def test_newest_candles_of_a_series_are_found_behind_the_history_of_another(system: System, stamped: str) -> None:
+    now_ms = time.time_ns() // 1_000_000 if stamped == "as it is written" else None
+    old = [said(candle, now_ms) for candle in history(ETH, START_SLOT)]
+    run(write(system.settings, [said(make_candle(BTC, START_SLOT - 1)), said(make_candle(BTC, START_SLOT)), *old]))
+    since_ms = (START_SLOT - 60) * BTC.timeframe_ms
+
+    found = run(newest_candles(system.settings, [BTC.key, ETH.key, S000], 64, since_ms))
+
+    assert {key: (len(each), each[-1].close_time_ms) for key, each in found.items()} == {
+        BTC.key: (2, START_SLOT * BTC.timeframe_ms),
+        ETH.key: (64, START_SLOT * ETH.timeframe_ms),
+    }
+
+
+def test_newest_candles_look_no_further_back_than_they_are_asked_to(system: System) -> None:
+    far, near = make_candle(BTC, START_SLOT - 5_000), [said(candle) for candle in history(ETH, START_SLOT)]
+    run(write(system.settings, [said(far), *near]))
+    keys = [BTC.key, ETH.key]
+    assert run(newest_candles(system.settings, keys, 64, far.close_time_ms + 1)).keys() == {ETH.key}
+    assert run(newest_candles(system.settings, keys, 64, far.close_time_ms)).keys() == {ETH.key, BTC.key}
+
+
+def test_newest_closes_are_of_first_words_not_of_a_correction_that_came_later(system: System) -> None:
+    corrected = make_candle(BTC, START_SLOT - 1, revision=1)
+    between = [said(candle) for candle in history(ETH, START_SLOT - 1)]
+    run(write(system.settings, [said(make_candle(BTC, START_SLOT)), *between, said(corrected)]))
+    assert run(newest_closes(system.settings, [BTC.key]))[BTC.key].close_time_ms == START_SLOT * BTC.timeframe_ms
+
+
+def test_newest_closes_behind_another_writer_s_transaction_are_waited_for_never_missed(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic, other = system.settings.topic("candles"), encode(make_candle(ETH))
+
+    async def scene() -> None:
+        async with started(new_producer(system.settings, transactional_id=f"{topic}-other")) as producer:
+            await producer.begin_transaction()
+            await producer.send_and_wait(topic, other, ETH.key, partition=0)
+            await write(system.settings, [said(make_candle(BTC))])
+            with monkeypatch.context() as patched:
+                patched.setattr(stretch, "STALL_S", 1.0)
+                with pytest.raises(Stalled, match=r"candles\[0\]@0 of 2"):
+                    await newest_closes(system.settings, [BTC.key])
+            await producer.commit_transaction()
+        assert (await newest_closes(system.settings, [BTC.key])).keys() == {BTC.key}
+
+    run(scene())
+
+
+def test_recent_closes_are_of_every_live_series_whatever_history_came_last(system: System) -> None:
+    live = [Series("binance", f"L{i}/USDT", "1m") for i in range(3)]
+    new = Series("binance", "NEW/USDT", "1m")
+    messages = [said(make_candle(series, slot)) for slot in range(START_SLOT - 9, START_SLOT + 1) for series in live]
+    run(write(system.settings, [*messages, *(said(candle) for candle in history(new, START_SLOT))]))
+    assert run(recent_closes(system.settings, 60_000)).keys() == {series.key for series in (*live, new)}
 
 
 class Ends:
