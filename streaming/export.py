@@ -17,13 +17,12 @@ import sys
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from numpy.typing import NDArray
 
-from models.decode import Batch, Columns, decode_batch
+from models.decode import Columns
 from models.errors import CandlewickError
 from models.places import Place
 from models.series import Series, parse_key, timeframe_ms
@@ -32,15 +31,14 @@ from models.series_table import SeriesTable
 from streaming.clients import new_reader, started
 from streaming.export_file import Sink, into_file
 from streaming.history.joined import dataset_rows, oldest_close_in
-from streaming.history.records import batch_of, by_series, can_be_named, columns_of
+from streaming.history.records import by_series, can_be_named, columns_of
 from streaming.settings import Settings
+from streaming.stretch import candles
 from streaming.tail import oldest_close, recent_closes
-from streaming.taking import reached
 from streaming.topics import check_topics, topic_partitions
 
-BATCH_RECORDS = 20_000
-LATE_BARS = 60
-"""A series this far behind the others is no longer live, so nothing is read beyond `until` for its sake."""
+EARLY_BARS = 60
+"""A candle may be stamped so long before it closes."""
 
 
 @dataclass
@@ -108,9 +106,8 @@ def chosen(keys: Collection[bytes]) -> set[Series]:
 
 async def _write(settings: Settings, wanted: Wanted, series: Collection[Series], sink: Sink, done: Exported) -> None:
     table, newest = SeriesTable(), dict[int, int]()
-    async for batch in _batches(settings, wanted):
-        columns, _ = decode_batch(table, batch)
-        mine = np.array([one in series for one in table.series], np.bool_)
+    async for columns in _columns(settings, wanted, table):
+        mine = np.array([one in series for one in table.series] or [False], np.bool_)
         fits = (
             mine[columns.row]
             & ~columns.absent
@@ -130,8 +127,7 @@ async def _write_joined(
     """What dataset and topic have of the span, series by series; some 60 bytes of memory a candle of the topic."""
     assert wanted.dataset is not None  # noqa: S101 - the caller looked
     table, found = SeriesTable(), list[Columns]()
-    async for batch in _batches(settings, wanted):
-        columns, _ = decode_batch(table, batch)
+    async for columns in _columns(settings, wanted, table):
         mine = np.array([one in series for one in table.series] or [False], np.bool_)
         in_span = (columns.close_time_ms >= wanted.since_ms) & (columns.close_time_ms <= wanted.until_ms)
         found.append(columns.take(mine[columns.row] & ~columns.absent & in_span))
@@ -161,37 +157,26 @@ def _count(columns: Columns, done: Exported) -> None:
         done.last_close_ms = max(done.last_close_ms or 0, int(closes.max()))
 
 
-async def _batches(settings: Settings, wanted: Wanted) -> AsyncIterator[Batch]:
-    """Records of the span and a little more, partition by partition in the order of the log."""
+async def _columns(settings: Settings, wanted: Wanted, table: SeriesTable) -> AsyncIterator[Columns]:
+    """Candles of the span and others, partition by partition in the order of the log."""
     await check_topics(settings, "candles")
-    tps = topic_partitions(settings, "candles")
     async with started(new_reader(settings)) as reader:
-        left = await _spans(reader, tps, wanted)
-        reader.assign(list(left))
-        for tp, (first, _) in left.items():
-            reader.seek(tp, first)
-        while left:
-            for tp, records in (await reader.getmany(*left, timeout_ms=200, max_records=BATCH_RECORDS)).items():
-                yield batch_of(tp.partition, records)
-            for tp in await reached(reader, {tp: end for tp, (_, end) in left.items()}):
-                del left[tp]
-                reader.pause(tp)
+        stretches = await _stretches(reader, topic_partitions(settings, "candles"), wanted)
+        async for _, columns in candles(reader, stretches, table):
+            yield columns
 
 
-async def _spans(
+async def _stretches(
     reader: AIOKafkaConsumer, tps: list[TopicPartition], wanted: Wanted
 ) -> dict[TopicPartition, tuple[int, int]]:
-    """First offset, and the one after the last, of the partitions that have anything. A record's time is its close."""
-    late_ms = wanted.until_ms + LATE_BARS * timeframe_ms(wanted.timeframe)
+    """From the first record that is stamped so late to the end: one stamped too late ends nothing, it may lie anywhere.
+
+    A stamp is the close; a producer's own may be a little earlier, such as when the candle opens.
+    """
+    early_ms = max(0, wanted.since_ms - EARLY_BARS * timeframe_ms(wanted.timeframe))
     ends = await reader.end_offsets(tps)
-    firsts = await reader.offsets_for_times(dict.fromkeys(tps, wanted.since_ms))
-    lasts = await reader.offsets_for_times(dict.fromkeys(tps, late_ms))
-    spans = {tp: (_offset(firsts[tp], ends[tp]), _offset(lasts[tp], ends[tp])) for tp in tps}
-    return {tp: (first, end) for tp, (first, end) in spans.items() if first < end}
-
-
-def _offset(found: Any, end: int) -> int:
-    return end if found is None else min(int(found.offset), end)
+    firsts = await reader.offsets_for_times(dict.fromkeys(tps, early_ms))
+    return {tp: (ends[tp] if first is None else first.offset, ends[tp]) for tp, first in firsts.items()}
 
 
 def say(done: Exported, as_json: bool) -> None:

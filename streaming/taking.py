@@ -71,14 +71,6 @@ async def take_raw(consumer: AIOKafkaConsumer, about: int, wait_ms: int) -> dict
     return taken
 
 
-async def reached(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> list[TopicPartition]:
-    """Those of the assigned partitions that were read to these ends.
-
-    The position says so, never the last record: the end of a transaction takes an offset too, and is no record.
-    """
-    return [tp for tp, end in ends.items() if await consumer.position(tp) >= end]
-
-
 def standing(
     consumer: AIOKafkaConsumer, done: Mapping[TopicPartition, int], busy: Collection[TopicPartition]
 ) -> dict[TopicPartition, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from models.candle_files import read_candles
 from models.candle_table import CandleTable
 from models.errors import CandlewickError
-from models.events import encode
+from models.events import Message, encode
 from models.series import Series
 from streaming.clients import new_producer, started
 from streaming.embedded_kafka import EmbeddedKafka
@@ -25,6 +26,7 @@ from streaming.topics import init_topics
 from tests.e2e.market import market
 from tests.e2e.system import run, settings_of
 from tests.models.candle_records import make_candle
+from tests.streaming.log_of_candles import write
 
 MINUTE_MS = 60_000
 TABLE = market(series=5, slots=200, absent=((1, 50), (1, 51), (3, 120)))
@@ -88,6 +90,17 @@ def test_export_leaves_out_revisions_repeats_poison_and_other_timeframes(setting
     for name in ("c.csv", "c.parquet"):
         run(export(settings, wanted(0, 199), tmp_path / name))
         np.testing.assert_array_equal(read_candles([tmp_path / name]).ohlcv, TABLE.ohlcv)
+
+
+def test_export_loses_no_candle_to_a_record_stamped_with_the_wall_clock(settings: Settings, tmp_path: Path) -> None:
+    table, now_ms = market(series=2, slots=4_000), time.time_ns() // 1_000_000  # more than Kafka gives at once
+    run(replay(settings, table.until(int(table.close_time_ms[999]))))
+    for partition in range(3):
+        run(write(settings, [Message(b"test", b"x", now_ms)], partition=partition))
+    run(replay(settings, table))
+    until_ms = int(table.close_time_ms[-200])
+    run(export(settings, Wanted("1m", 0, until_ms), tmp_path / "c.parquet"))
+    np.testing.assert_array_equal(read_candles([tmp_path / "c.parquet"]).ohlcv, table.until(until_ms).ohlcv)
 
 
 def test_export_of_a_timeframe_nobody_sent_names_it(settings: Settings, tmp_path: Path) -> None:
