@@ -80,14 +80,18 @@ class Seen:
     A correction alone shows no tail: it comes after bars that are newer than its own.
     """
 
+    latest_ms: int = NEVER_MS  # what closes later counts as ahead of its time
     newest: dict[bytes, Tail] = field(default_factory=dict)  # by key
+    ahead: dict[bytes, Tail] = field(default_factory=dict)  # likewise
     recent: Recent = field(default_factory=Recent)
     table: SeriesTable = field(default_factory=SeriesTable)
 
     def add(self, batch: Records, columns: Columns) -> None:
         """One batch more, in any order of batches."""
         words = columns.take(columns.revision == 0)
-        self._note(self.newest, words)
+        ahead = words.close_time_ms > self.latest_ms
+        self._note(self.newest, words.take(~ahead))
+        self._note(self.ahead, words.take(ahead))
         self.recent.add(self.table, self.newest, batch, columns)
 
     def _note(self, newest: dict[bytes, Tail], words: Columns) -> None:

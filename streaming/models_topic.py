@@ -6,7 +6,6 @@ Enters: bundles as bytes, names of bundles. Leaves: records on `models`. Does no
 from __future__ import annotations
 
 import logging
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from streaming.clients import new_producer, new_reader, started
 from streaming.model_log import with_activation
 from streaming.settings import Settings
 from streaming.stretch import records, whole
-from streaming.tail import newest_close
+from streaming.tail import newest_close, wall_ms
 from streaming.topics import require_topics, topic_partitions
 
 logger = logging.getLogger(__name__)
@@ -206,16 +205,17 @@ async def _announce(settings: Settings, activation: Activation) -> int:
     return int(sent.offset)
 
 
-async def next_close(settings: Settings, timeframe_ms: int) -> int:
+async def next_close(settings: Settings, timeframe_ms: int, clock: Callable[[], int] = wall_ms) -> int:
     """The close after the newest of this timeframe in `candles`; while that is live, also at least 5 s from now.
 
-    UTC milliseconds; 0 where there is none: whatever comes first.
+    UTC milliseconds; 0 where there is none: whatever comes first. A candle that closes in the future by the clock (UTC
+    ms) does not count, or one of the year 2100 would put off every swap till then.
     """
-    newest = await newest_close(settings, timeframe_ms)
+    newest = await newest_close(settings, timeframe_ms, clock)
     if newest is None:
         return 0
     close_ms = newest.close_time_ms + timeframe_ms
     if newest.origin in _LIVE:
-        lead_ms = time.time_ns() // 1_000_000 + LIVE_LEAD_MS
+        lead_ms = clock() + LIVE_LEAD_MS
         close_ms = max(close_ms, -(-lead_ms // timeframe_ms) * timeframe_ms)
     return close_ms

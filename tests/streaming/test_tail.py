@@ -14,8 +14,9 @@ from streaming.clients import new_producer, started
 from streaming.embedded_kafka import EmbeddedKafka
 from streaming.looking_back import FIRST_LOOK
 from streaming.models_topic import next_close
+from streaming.reach import NeverReached, reach
 from streaming.replay import Turn, replay
-from streaming.settings import Settings
+from streaming.settings import Settings, TrainSettings
 from streaming.stretch import Stalled
 from streaming.tail import newest_candles, newest_close, newest_closes, oldest_close, recent_closes
 from tests.e2e.market import market
@@ -142,6 +143,28 @@ def test_recent_closes_are_of_every_live_series_whatever_history_came_last(syste
     messages = [said(make_candle(series, slot)) for slot in range(START_SLOT - 9, START_SLOT + 1) for series in live]
     run(write(system.settings, [*messages, *(said(candle) for candle in history(new, START_SLOT))]))
     assert run(recent_closes(system.settings, 60_000)).keys() == {series.key for series in (*live, new)}
+
+
+def test_close_of_the_future_puts_off_no_swap_and_ends_no_waiting(
+    system: System, caplog: pytest.LogCaptureFixture
+) -> None:
+    future = make_candle(BTC, 4_102_444_800_000 // BTC.timeframe_ms)  # the year 2100
+    run(write(system.settings, [said(make_candle(series)) for series in (BTC, ETH)] + [said(future)]))
+    newest_ms = START_SLOT * BTC.timeframe_ms
+    now = newest_ms + 3_000
+
+    assert run(next_close(system.settings, 60_000, lambda: now)) == newest_ms + 60_000
+
+    assert f"series={BTC.key.decode()} close_time_ms={future.close_time_ms}" in caplog.text
+    quick = TrainSettings(poll_s=0.02, quiet_s=600, patience_days=0.2 / 86_400)
+    with pytest.raises(NeverReached):
+        run(reach(system.settings.model_copy(update={"train": quick}), 60_000, newest_ms + 60_000))
+    assert run(newest_closes(system.settings, [BTC.key]))[BTC.key].close_time_ms == future.close_time_ms
+
+
+def test_next_close_where_all_is_of_the_future_goes_by_that(system: System) -> None:
+    run(write(system.settings, [said(make_candle(BTC))]))
+    assert run(next_close(system.settings, 60_000, lambda: 0)) == (START_SLOT + 1) * BTC.timeframe_ms
 
 
 class Ends:
