@@ -63,7 +63,7 @@ class Audit:
     wrong: int = 0  # records whose values differ from the recomputed ones; checked only when recomputed
     wrong_bundle: int = 0  # records that name another bundle or epoch than the one that covers their close
     unexpected: int = 0  # records where nothing was due
-    unreadable: int = 0  # records that are no signals; a number that is not finite makes one
+    unreadable: int = 0  # records that are no signals, or no dead letters; a number that is not finite makes one
     poison: int = 0  # records of `candles` that can never be used
     unburied: int = 0  # of these, without a dead letter
     buried_alive: int = 0  # dead letters of records that are good
@@ -94,7 +94,7 @@ async def audit(settings: Settings, recompute: bool = True) -> Audit:
     """Read the topics to their ends and compare."""
     result = Audit()
     signals = await _signals(settings, result)  # before the candles, which may go on coming
-    buried = await _buried(settings)
+    buried = await _buried(settings, result)
     candles = await read_candle_log(settings)
     view = await read_models(settings)
     bundles = _fit_bundles(view)
@@ -138,10 +138,15 @@ async def _signals(settings: Settings, result: Audit) -> list[tuple[Line, Signal
     return signals
 
 
-async def _buried(settings: Settings) -> set[Place]:
+async def _buried(settings: Settings, result: Audit) -> set[Place]:
     buried = set()
     async for records in read_batches(settings, "dead-letters"):
-        for letter in (decode_dead_letter(record.value) for record in records):
+        for record in records:
+            try:
+                letter = decode_dead_letter(record.value or b"")
+            except (ValueError, RecursionError):
+                result.unreadable += 1
+                continue
             if letter.topic == settings.topic("candles"):
                 buried.add(Place(letter.partition, letter.offset))
     return buried

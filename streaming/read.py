@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from base64 import b64decode
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -24,6 +25,12 @@ from streaming.models_topic import read_models
 from streaming.settings import Settings
 from streaming.stretch import POLL_MS, Stretches, records, whole
 from streaming.topics import require_topics, topic_partitions
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+UNREADABLE = (ValueError, OverflowError, OSError, RecursionError)
+"""What decoding raises, msgspec and base64 included, and a date beyond the years that there are."""
 
 
 async def read_topic(settings: Settings, name: str, last: int = 0, follow: bool = False) -> AsyncIterator[Any]:
@@ -54,12 +61,50 @@ async def _followed(reader: AIOKafkaConsumer, stretches: Stretches) -> AsyncIter
             yield batch
 
 
+async def _read_values(
+    settings: Settings, name: str, decode: Callable[[bytes], T], last: int = 0, follow: bool = False
+) -> AsyncIterator[T]:
+    """What records say; those that say nothing of the kind are skipped, and the log has the first and their number."""
+    skipped = 0
+    async for record in read_topic(settings, name, last, follow):
+        try:
+            value = decode(record.value or b"")
+        except UNREADABLE as error:
+            skipped += 1
+            if skipped == 1:
+                logger.warning("skipped at=%s[%d]@%d reason=%s", record.topic, record.partition, record.offset, error)
+        else:
+            yield value
+    if skipped > 1:
+        logger.warning("skipped in all records=%d", skipped)
+
+
+def signal_of(value: bytes) -> Signal:
+    """A signal that can be shown.
+
+    Raises:
+        Exception: one of UNREADABLE; it is no signal, or closes in no year that there is.
+    """
+    signal = decode_signal(value)
+    _date(signal.close_time_ms)
+    return signal
+
+
+def _dead_letter(value: bytes) -> DeadLetter:
+    letter = decode_dead_letter(value)
+    b64decode(letter.value_base64 or "")
+    return letter
+
+
+def _date(time_ms: int) -> datetime:
+    return datetime.fromtimestamp(time_ms / 1000, UTC)
+
+
 async def print_signals(settings: Settings, follow: bool, symbol: str | None, last: int, as_json: bool) -> None:
     """Signals in order of their closes; followed, in the order of their coming, each once."""
     newest: dict[tuple[str, str, str, str], int] = {}
     found: list[Signal] = []
-    async for record in read_topic(settings, "signals", 0 if symbol else last, follow):
-        signal = decode_signal(record.value)
+    async for signal in _read_values(settings, "signals", signal_of, 0 if symbol else last, follow):
         identity = (signal.exchange, signal.symbol, signal.timeframe, signal.model)
         if signal.close_time_ms <= newest.get(identity, -1) or symbol not in (None, signal.symbol):
             continue  # a duplicate after a crash: the first one wins
@@ -76,7 +121,7 @@ async def print_signals(settings: Settings, follow: bool, symbol: str | None, la
 def _signal_line(signal: Signal, as_json: bool) -> str:
     if as_json:
         return msgspec.json.encode(signal).decode()
-    at = datetime.fromtimestamp(signal.close_time_ms / 1000, UTC)
+    at = _date(signal.close_time_ms)
     proven = "+".join(signal.proven) or "none"
     return (
         f"{at:%Y-%m-%d %H:%M}Z {signal.symbol:<10} {signal.timeframe:>3} close {signal.close:<12.8g}"
@@ -89,8 +134,7 @@ def _signal_line(signal: Signal, as_json: bool) -> str:
 async def print_dead_letters(settings: Settings, as_json: bool) -> None:
     """Every dead letter once: a crash may have written one twice, its identity tells."""
     letters: dict[tuple[str, int, int], DeadLetter] = {}
-    async for record in read_topic(settings, "dead-letters"):
-        letter = decode_dead_letter(record.value)
+    async for letter in _read_values(settings, "dead-letters", _dead_letter):
         letters.setdefault((letter.topic, letter.partition, letter.offset), letter)
     for identity in sorted(letters):
         letter = letters[identity]
@@ -108,7 +152,7 @@ async def print_models(settings: Settings, as_json: bool) -> None:
         if as_json:
             _line(json.dumps({"epoch": offset, **msgspec.to_builtins(activation)}))
         else:
-            since = datetime.fromtimestamp(activation.effective_from_ms / 1000, UTC)
+            since = _date(activation.effective_from_ms)
             _line(
                 f"epoch {offset:<5} {activation.model:<16} {activation.bundle[:12]}  from {since:%Y-%m-%d %H:%M}Z  "
                 f"{activation.reason}"

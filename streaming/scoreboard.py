@@ -6,6 +6,7 @@ know: how they are drawn, or who wrote them.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -19,11 +20,14 @@ from models.bundle import unpack
 from models.bundle_log import Accepted, BundleLog, CompleteBundle
 from models.distribution import gaussian_crps
 from models.errors import InvalidBundle, InvalidMessage
-from models.events import Drift, Outcome, Scores, Signal, decode_drift, decode_outcome, decode_scores, decode_signal
+from models.events import Drift, Outcome, Scores, Signal, decode_drift, decode_outcome, decode_scores
 from models.spec import Spec
 from streaming.clients import new_reader, started
+from streaming.read import UNREADABLE, signal_of
 from streaming.settings import Settings
 from streaming.topics import topic_partitions
+
+logger = logging.getLogger(__name__)
 
 LAST_SIGNALS = 10
 RECENT_CLOSES = 60
@@ -89,6 +93,7 @@ class Scoreboard:
     drift: list[Drift] = field(default_factory=list)  # each once, in the order of the log
     signals: int = 0
     outcomes: int = 0
+    skipped: int = 0  # records that are nothing of the kind
     skill: Skill = field(default_factory=Skill)  # on candles of the exchange
     skill_injected: dict[str, Skill] = field(default_factory=dict)  # by bundle, on candles that were made up
     _log: BundleLog = field(default_factory=BundleLog)
@@ -112,12 +117,16 @@ class Scoreboard:
     async def _take(self, reader: AIOKafkaConsumer, takers: dict[str, Any]) -> None:
         for tp, records in (await reader.getmany(timeout_ms=100, max_records=2_000)).items():
             for record in records:
-                takers[tp.topic](record)
+                try:
+                    takers[tp.topic](record)
+                except UNREADABLE as error:
+                    self.skipped += 1
+                    logger.info("skipped at=%s[%d]@%d reason=%s", tp.topic, tp.partition, record.offset, error)
         self._rates.append((time.monotonic(), self.signals))
         self._score()
 
     def _take_signals(self, record: Any) -> None:
-        signal = decode_signal(record.value)
+        signal = signal_of(record.value or b"")
         identity = (record.key, signal.model)
         if signal.close_time_ms <= self._spoken.get(identity, -1):
             return  # a duplicate: the first one wins
@@ -126,7 +135,7 @@ class Scoreboard:
         self._newest[record.key] = signal
 
     def _take_outcomes(self, record: Any) -> None:
-        outcome = decode_outcome(record.value)
+        outcome = decode_outcome(record.value or b"")
         identity = (record.key, outcome.model, outcome.bundle)
         if outcome.close_time_ms <= self._scored.get(identity, -1):
             return
@@ -135,12 +144,12 @@ class Scoreboard:
         self._waiting.append(outcome)
 
     def _take_scores(self, record: Any) -> None:
-        scores = decode_scores(record.value)
+        scores = decode_scores(record.value or b"")
         if scores.partition is None and scores.outcomes:
             self._pooled.append(scores)
 
     def _take_drift(self, record: Any) -> None:
-        drift = decode_drift(record.value)
+        drift = decode_drift(record.value or b"")
         identity = (drift.model, drift.target_time_ms, drift.detector, drift.level)
         if identity not in self._alarmed:
             self._alarmed.add(identity)

@@ -137,3 +137,9 @@ def test_audit_finds_poison_without_a_letter_and_a_letter_about_a_good_candle(se
     found = run(audit(settings))
     assert faults(found) == {"unburied": 1, "buried_alive": 1}
     assert found.poison == 1
+
+
+def test_audit_of_dead_letters_with_junk_among_them_counts_it(settings: Settings) -> None:
+    publish_signals(settings, offline())
+    run(write(settings, "dead-letters", 0, [Message(b"", b"junk", 0)]))
+    assert faults(run(audit(settings))) == {"unreadable": 1}
