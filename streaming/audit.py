@@ -17,12 +17,12 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from models.activation import Epoch
 from models.continuity import COLD_AFTER_ABSENT
 from models.errors import InvalidBundle
-from models.events import Signal, decode_dead_letter, decode_signal
+from models.events import Signal, Skill, decode_dead_letter, decode_signal
 from models.features import WARM_UP_BARS
 from models.serving import ServingBundle, make_ready
 from models.spec import Spec
@@ -63,6 +63,7 @@ class Audit:
     wrong: int = 0  # records whose values differ from the recomputed ones; checked only when recomputed
     wrong_bundle: int = 0  # records that name another bundle or epoch than the one that covers their close
     unexpected: int = 0  # records where nothing was due
+    overtaken: int = 0  # signals that came behind a later close of their series and model: consumers drop them
     unreadable: int = 0  # records that are no signals, or no dead letters; a number that is not finite makes one
     poison: int = 0  # records of `candles` that can never be used
     unburied: int = 0  # of these, without a dead letter
@@ -87,7 +88,7 @@ class Audit:
         return asdict(self)
 
 
-FAULTS = ("missing", "wrong", "wrong_bundle", "unexpected", "unreadable", "unburied", "buried_alive")
+FAULTS = ("missing", "wrong", "wrong_bundle", "unexpected", "overtaken", "unreadable", "unburied", "buried_alive")
 
 
 async def audit(settings: Settings, recompute: bool = True) -> Audit:
@@ -101,9 +102,10 @@ async def audit(settings: Settings, recompute: bool = True) -> Audit:
     due = _due(candles.runs, _epochs(view, bundles), bundles, result)
     _count(candles, buried, signals, result)
     claims = _compare(due, signals, result)
+    _count_overtaken(due, signals, result)
     if recompute:
         result.checked = len(claims)
-        for claim in differing(candles.runs, claims, bundles):
+        for claim in differing(candles.runs, claims, bundles, settings.predict.always_direct):
             result.wrong += 1
             result.note("wrong", _identity(candles.runs[claim.run].line, claim.signal))
     return result
@@ -122,9 +124,16 @@ def _epochs(view: ModelsView, fit: Container[str]) -> dict[str, list[Epoch]]:
     epochs: dict[str, list[Epoch]] = defaultdict(list)
     for offset, activation in view.activations:
         if activation.bundle in fit:
-            epoch = Epoch(offset, activation.model, activation.bundle, activation.effective_from_ms)
+            proven = _proven(activation.report)
+            epoch = Epoch(offset, activation.model, activation.bundle, activation.effective_from_ms, proven)
             epochs[activation.model].append(epoch)
     return epochs
+
+
+def _proven(report: dict[str, Any] | None) -> tuple[Skill, ...]:
+    """By the letter: the skills that the gate's report names."""
+    named = report.get("proven") if report else None
+    return tuple(skill for skill in get_args(Skill) if isinstance(named, list) and skill in named)
 
 
 async def _signals(settings: Settings, result: Audit) -> list[tuple[Line, Signal]]:
@@ -239,11 +248,25 @@ def _compare(due: dict[Identity, Due], signals: list[tuple[Line, Signal]], resul
             result.wrong_bundle += 1
             result.note("wrong bundle", identity)
         else:
-            claims.append(Claim(signal, wanted.run, wanted.at, wanted.epoch.bundle))
+            claims.append(Claim(signal, wanted.run, wanted.at, wanted.epoch.bundle, wanted.epoch.proven))
     for identity in due.keys() - seen:
         result.missing += 1
         result.note("missing", identity)
     return claims
+
+
+def _count_overtaken(due: Container[Identity], signals: list[tuple[Line, Signal]], result: Audit) -> None:
+    """A duplicate comes behind later closes too, and is not missed: its first was taken."""
+    newest: dict[tuple[Line, str], int] = {}
+    seen = set()
+    for line, signal in signals:
+        identity = _identity(line, signal)
+        newest_ms = newest.get((line, signal.model), -1)
+        if signal.close_time_ms < newest_ms and identity in due and identity not in seen:
+            result.overtaken += 1
+            result.note("overtaken", identity)
+        newest[line, signal.model] = max(newest_ms, signal.close_time_ms)
+        seen.add(identity)
 
 
 def main() -> None:

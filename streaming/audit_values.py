@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.events import Signal
+from models.events import Direction, Signal, Skill
 from models.grid import grid_features
 from models.serving import ServingBundle
+from models.spec import Spec, Thresholds
 from streaming.audit_candles import Run
 
 CHUNK = 2_048
@@ -33,6 +34,7 @@ class Claim(NamedTuple):
     run: int
     at: int  # slot of the run
     bundle: str
+    proven: tuple[Skill, ...]  # by the activation, for the symbols of the bundle
 
 
 class _Grid(NamedTuple):
@@ -45,15 +47,18 @@ class _Grid(NamedTuple):
     volatility: NDArray[np.float64]  # (R, T)
 
 
-def differing(runs: Sequence[Run], claims: Sequence[Claim], bundles: dict[str, ServingBundle]) -> Iterator[Claim]:
-    """Those claims whose values are not the ones that come out here."""
+def differing(
+    runs: Sequence[Run], claims: Sequence[Claim], bundles: dict[str, ServingBundle], always_direct: bool
+) -> Iterator[Claim]:
+    """Those claims whose values are not the ones that come out here; `always_direct` as it is set for predict."""
     for same_timeframe in _grouped(claims, lambda claim: runs[claim.run].timeframe_ms):
         grid = _grid(runs, sorted({claim.run for claim in same_timeframe}))
         for same_bundle in _grouped(same_timeframe, lambda claim: claim.bundle):
             bundle = bundles[same_bundle[0].bundle]
             for first in range(0, len(same_bundle), CHUNK):
                 chunk = same_bundle[first : first + CHUNK]
-                yield from (chunk[i] for i in np.flatnonzero(_differ(runs, chunk, bundle, grid)).tolist())
+                off = _differ(runs, chunk, bundle, grid, always_direct)
+                yield from (chunk[i] for i in np.flatnonzero(off).tolist())
 
 
 def _grouped(claims: Sequence[Claim], by: Callable[[Claim], Hashable]) -> Iterable[list[Claim]]:
@@ -76,7 +81,9 @@ def _grid(runs: Sequence[Run], members: list[int]) -> _Grid:
     return _Grid({r: row for row, r in enumerate(members)}, start, length_ms, features, volatility)
 
 
-def _differ(runs: Sequence[Run], claims: list[Claim], bundle: ServingBundle, grid: _Grid) -> NDArray[np.bool_]:
+def _differ(
+    runs: Sequence[Run], claims: list[Claim], bundle: ServingBundle, grid: _Grid, always_direct: bool
+) -> NDArray[np.bool_]:
     row = np.array([grid.row[claim.run] for claim in claims])
     closes = np.array([runs[claim.run].close_time_ms[claim.at] for claim in claims])
     slot = (closes - grid.first_close_ms) // grid.timeframe_ms
@@ -87,10 +94,15 @@ def _differ(runs: Sequence[Run], claims: list[Claim], bundle: ServingBundle, gri
     raw = bundle.predictor.predict(np.ascontiguousarray(windows))
     forecast = bundle.interpreter.interpret(raw, close, volatility, grid.features[row, slot])
     off = np.array([_states_otherwise(claim, runs[claim.run], bundle) for claim in claims])
+    for i, up in enumerate(forecast.probability_up.tolist()):
+        shows = always_direct or "direction" in _proven(claims[i], bundle)
+        off[i] |= not _follows(claims[i].signal.direction, up, bundle.spec.thresholds, shows)
     for name in _ABSOLUTE:
         off |= ~(np.abs(_said(claims, name) - getattr(forecast, name)) <= OUTPUT_TOLERANCE)
     for name, value in [(name, getattr(forecast, name)) for name in _RELATIVE] + [("volatility", volatility)]:
         off |= ~(np.abs(_said(claims, name) / value - 1) <= PRICE_TOLERANCE)
+    for name, value in _in_bps(claims, bundle.spec).items():
+        off |= ~(np.abs(_said(claims, name) - value) <= PRICE_TOLERANCE * np.abs(value))
     return np.asarray(off | (_said(claims, "close") != close))
 
 
@@ -107,5 +119,30 @@ def _states_otherwise(claim: Claim, run: Run, bundle: ServingBundle) -> bool:
         or signal.origin != run.origins[claim.at]
         or signal.interval_coverage != spec.calibration.interval_coverage
         or (signal.dof, signal.ewma_dof) != (spec.distribution.dof, spec.baselines.return_dof)
-        or (bool(signal.proven) and signal.symbol not in bundle.symbols)
+        or sorted(signal.proven) != sorted(_proven(claim, bundle))
     )
+
+
+def _proven(claim: Claim, bundle: ServingBundle) -> tuple[Skill, ...]:
+    return claim.proven if claim.signal.symbol in bundle.spec.symbols else ()
+
+
+def _follows(direction: Direction, up: float, thresholds: Thresholds, shows: bool) -> bool:
+    """Whether a signal may say this of such a probability up; on a threshold, either."""
+    if not shows:
+        return direction == "flat"
+    above, below = up - thresholds.long, thresholds.short - up
+    return {"long": above, "short": below, "flat": -max(above, below)}[direction] >= -OUTPUT_TOLERANCE
+
+
+def _in_bps(claims: list[Claim], spec: Spec) -> dict[str, NDArray[np.float64]]:
+    """What follows from a signal's own outputs, which are held against ours by themselves.
+
+    A location near zero may be off by a good part of itself, and so the return; it is still what the signal says.
+    """
+    volatility, location = _said(claims, "volatility"), _said(claims, "location")
+    mean_range = np.exp(_said(claims, "range_location") + _said(claims, "range_scale") ** 2 / 2)
+    return {
+        "expected_return_bps": location * volatility * np.sqrt(spec.horizon_bars) * 10_000,
+        "expected_range_bps": mean_range * volatility * 10_000,
+    }

@@ -65,7 +65,7 @@ def summarise(counted: Counted, board: Scoreboard, jobs: Jobs) -> dict[str, Any]
     return {
         "candles": found.candles,
         "signals": found.signals,
-        "signals_missing": found.missing + found.wrong + found.wrong_bundle + found.unexpected,
+        "signals_missing": found.missing + found.overtaken + found.wrong + found.wrong_bundle + found.unexpected,
         "duplicates": found.duplicates,
         "withheld": found.withheld,
         "dead_letters": counted.dead_letters,

@@ -11,13 +11,14 @@ import pytest
 from msgspec.structs import replace as changed
 
 from models.candle_table import CandleTable
-from models.events import DeadLetter, Message, Signal, decode_signal, encode
+from models.events import DeadLetter, Direction, Message, Signal, decode_signal, encode
 from models.series import Series
 from models.serving import make_ready
+from models.spec import Thresholds
 from streaming.audit import FAULTS, Audit, audit
 from streaming.clients import new_producer, started
 from streaming.embedded_kafka import EmbeddedKafka
-from streaming.models_topic import activate, publish
+from streaming.models_topic import Warrant, activate, publish
 from streaming.offline import serve_offline
 from streaming.partition import partition_of
 from streaming.replay import Progress, replay, turns
@@ -41,11 +42,15 @@ def blob() -> bytes:
     return make_bundle(lookback=LOOKBACK, hidden=8)
 
 
-@cache
 def offline() -> Signals:
+    return said_under(blob())
+
+
+@cache
+def said_under(blob: bytes) -> Signals:
     """What the engine says of the table, with no Kafka in between."""
     records = (turn.messages for turn in turns(table(), {}, 1, 50, Progress()))
-    served = serve_offline(make_ready(blob(), device="cpu"), records)
+    served = serve_offline(make_ready(blob, device="cpu"), records)
     return [decode_signal(message.value) for each in served for message in each.messages(0)]
 
 
@@ -100,6 +105,14 @@ TAMPERED: dict[str, tuple[Change, dict[str, int]]] = {
     "a price is off": (lambda s: with_first(interval_high=s[0].interval_high * (1 + 2e-6))(s), {"wrong": 1}),
     "the close is off": (lambda s: with_first(close=s[0].close * 1.0001)(s), {"wrong": 1}),
     "the volatility is off": (lambda s: with_first(volatility=s[0].volatility * 1.001)(s), {"wrong": 1}),
+    "the return in bps is off": (
+        lambda s: with_first(expected_return_bps=s[0].expected_return_bps * (1 + 2e-6))(s), {"wrong": 1},
+    ),
+    "the range in bps is off": (
+        lambda s: with_first(expected_range_bps=s[0].expected_range_bps * (1 + 2e-6))(s), {"wrong": 1},
+    ),
+    "a direction is shown that is not proven": (with_first(direction="long"), {"wrong": 1}),
+    "one comes behind a later close": (lambda signals: [*signals[1:], signals[0]], {"overtaken": 1}),
     "an output is NaN": (with_first(scale=float("nan")), {"missing": 1, "unreadable": 1}),
     "the target is off": (lambda s: with_first(target_time_ms=s[0].target_time_ms + 1)(s), {"wrong": 1}),
     "the origin is off": (with_first(origin="live"), {"wrong": 1}),
@@ -119,6 +132,36 @@ def test_audit_finds_what_was_tampered_with(what: str, settings: Settings) -> No
     tamper, expected = TAMPERED[what]
     publish_signals(settings, tamper(offline()))
     assert faults(run(audit(settings))) == expected
+
+
+def with_direction(signal: Signal, thresholds: Thresholds) -> Signal:
+    """As it is where the gate has shown skill in range and direction."""
+    direction: Direction = "long" if signal.probability_up >= thresholds.long else "flat"
+    return changed(signal, proven=("range", "direction"), direction=direction)
+
+
+def test_audit_holds_proven_and_direction_against_the_report_and_the_thresholds(
+    kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    settings = settings_of(kafka.bootstrap, topic_prefix, tmp_path, PARTITIONS)
+    thresholds = Thresholds(long=0.5, short=0.0)
+    blob = make_bundle(lookback=LOOKBACK, hidden=8, symbols=("S000/USDT",), thresholds=thresholds)
+    run(init_topics(settings))
+    warrant = Warrant("job", {"proven": ["direction", "range"]})
+    run(activate(settings, run(publish(settings, blob))[0], "gate", 0, warrant))
+    run(replay(settings, table()))
+    trained, foreign = ([s for s in said_under(blob) if s.symbol == f"S00{i}/USDT"] for i in range(2))
+    right = [with_direction(signal, thresholds) for signal in trained]
+    publish_signals(settings, [*right, *foreign])
+
+    found = run(audit(settings))
+
+    assert (faults(found), found.checked) == ({}, SERIES * CLOSES)
+    other: Direction = "flat" if right[0].direction == "long" else "long"
+    less, more = changed(right[0], proven=("range",)), changed(foreign[0], proven=("range",))
+    for wrong, twisted in enumerate([less, more, changed(right[0], direction=other)], start=1):
+        publish_signals(settings, [twisted])
+        assert faults(run(audit(settings))) == {"wrong": wrong}
 
 
 def test_audit_counts_an_exact_duplicate_and_has_nothing_against_it(settings: Settings) -> None:
