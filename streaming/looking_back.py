@@ -23,7 +23,7 @@ from models.decode import Columns, Records
 from models.events import Candle, Origin, decode_candle
 from models.series import parse_key
 from models.series_table import SeriesTable
-from streaming.clients import UNCOMMITTED, new_reader, started
+from streaming.clients import COMMITTED, new_reader, started
 from streaming.settings import Settings
 from streaming.stretch import candles
 from streaming.topics import require_topics, topic_partitions
@@ -103,17 +103,22 @@ class Seen:
                 newest[key] = tail
 
 
-async def look_back(settings: Settings, seen: Seen, since: Callable[[], int | None]) -> None:
+async def look_back(settings: Settings, seen: Seen, since: Callable[[], int | None], to_end: str = COMMITTED) -> None:
     """Look until nothing is missing that closes at `since()` (UTC ms) or later, asked after each look; None: enough.
 
-    What a transaction under way hides is waited for: behind the burst of another shard may lie what we wrote ourselves.
+    Args:
+        settings: which Kafka.
+        seen: gets what is seen.
+        since: from when on.
+        to_end: UNCOMMITTED for who writes after what is seen: then what a transaction under way hides is waited for,
+            since behind the burst of another shard may lie our own, acknowledged. COMMITTED waits for nobody.
 
     Raises:
         Stalled: Kafka gave nothing for a minute.
     """
     await require_topics(settings, "candles")
     tps = topic_partitions(settings, "candles")
-    async with started(new_reader(settings, UNCOMMITTED)) as lookup, started(new_reader(settings)) as reader:
+    async with started(new_reader(settings, to_end)) as lookup, started(new_reader(settings)) as reader:
         begins, ends = await lookup.beginning_offsets(tps), await lookup.end_offsets(tps)
         upper, floors, look = ends, begins, FIRST_LOOK
         while any(upper[tp] > floors[tp] for tp in tps):

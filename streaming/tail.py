@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from models.events import Candle
 from models.series import parse_key
 from models.series_table import SeriesTable
-from streaming.clients import new_reader, started
+from streaming.clients import UNCOMMITTED, new_reader, started
 from streaming.looking_back import FIRST_LOOK, Recent, Seen, Tail, look_back
 from streaming.settings import Settings
 from streaming.stretch import candles
@@ -51,7 +51,7 @@ async def newest_candles(
         lacking = [key for key in keys if len(seen.recent.of(key)) < most]
         return min((max(since_ms, seen.recent.begin_ms(key, seen.newest.get(key))) for key in lacking), default=None)
 
-    await look_back(settings, seen, since)
+    await look_back(settings, seen, since, UNCOMMITTED)
     _tell_ahead("leaves nothing to write", _ahead(seen.newest, keys, clock()))
     return {key: found for key in keys if (found := seen.recent.of(key))}
 
@@ -67,7 +67,11 @@ async def newest_closes(
         Stalled: Kafka gave nothing for a minute.
     """
     seen = Seen()
-    await look_back(settings, seen, lambda: None if all(key in seen.newest for key in keys) else since_ms)
+
+    def since() -> int | None:
+        return None if all(key in seen.newest for key in keys) else since_ms
+
+    await look_back(settings, seen, since, UNCOMMITTED)
     _tell_ahead("leaves nothing to write", _ahead(seen.newest, keys, clock()))
     return {key: seen.newest[key] for key in keys if key in seen.newest}
 

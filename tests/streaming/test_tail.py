@@ -131,6 +131,7 @@ def test_newest_closes_behind_another_writer_s_transaction_are_waited_for_never_
                 patched.setattr(stretch, "STALL_S", 1.0)
                 with pytest.raises(Stalled, match=r"candles\[0\]@0 of 2"):
                     await newest_closes(system.settings, [BTC.key])
+            assert await recent_closes(system.settings, 60_000) == {}  # who only looks waits for nobody
             await producer.commit_transaction()
         assert (await newest_closes(system.settings, [BTC.key])).keys() == {BTC.key}
 
