@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import make_wsgi_app
+from prometheus_client import REGISTRY, CollectorRegistry, Metric, make_wsgi_app
 
 from models.errors import CandlewickError
+from streaming.metrics import OF_ROLE
 
 Ailment = Callable[[], str | None]
 """What is wrong with a role just now, in words; None: nothing is."""
@@ -23,6 +24,10 @@ Ailment = Callable[[], str | None]
 
 def serve(port: int, roles: Mapping[str, Ailment]) -> None:
     """Answer on 127.0.0.1 for as long as the process lives; port 0 leaves it off.
+
+    Args:
+        port: on this machine.
+        roles: that this process runs, as `streaming.metrics` names them.
 
     Raises:
         CandlewickError: the port is taken.
@@ -49,8 +54,21 @@ class _Quiet(WSGIRequestHandler):
         """Say nothing: requests are no events."""
 
 
+class _Together:
+    """Several registries as one collector."""
+
+    def __init__(self, registries: Iterable[CollectorRegistry]) -> None:
+        self._registries = list(registries)
+
+    def collect(self) -> Iterator[Metric]:
+        for registry in self._registries:
+            yield from registry.collect()
+
+
 def _app(roles: Mapping[str, Ailment]) -> Callable[..., Iterable[bytes]]:
-    metrics = make_wsgi_app()
+    together = CollectorRegistry()
+    together.register(_Together([REGISTRY, *(OF_ROLE[role] for role in roles)]))
+    metrics = make_wsgi_app(together)
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ.get("PATH_INFO") != "/health":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
 
@@ -32,6 +33,16 @@ def test_health_of_roles_is_200_until_one_of_them_ails() -> None:
     status, said = asked(port, "/metrics")
     assert status == 200
     assert b"candlewick_" in said or b"python_info" in said
+
+
+def test_metrics_are_those_of_the_roles_that_run() -> None:
+    """A counter at 0 of a role that is not there would set off every alert on one that stands still."""
+    port = free_ports(1)
+    health.serve(port, {"monitor": lambda: None})
+    _, said = asked(port, "/metrics")
+    names = {name.decode() for name in re.findall(rb"^# TYPE (\w+)", said, re.MULTILINE)}
+    assert {"python_info", "candlewick_outcomes_total", "candlewick_monitor_lag_records"} <= names
+    assert not {"candlewick_candles_total", "candlewick_feed_alive", "candlewick_job_running"} & names
 
 
 def test_health_on_a_port_that_is_taken_names_the_mend() -> None:

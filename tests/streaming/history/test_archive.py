@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prometheus_client import REGISTRY
 from pyarrow import dataset as arrow
 from pyarrow import parquet
 
@@ -31,6 +30,7 @@ from streaming.committed import committed_offsets
 from streaming.embedded_kafka import EmbeddedKafka
 from streaming.history.archive import ArchiveOptions, Archiver, run_archive
 from streaming.history.spool import ARCHIVE, Spool
+from streaming.metrics import OF_ROLE
 from streaming.scrape import free_ports
 from streaming.settings import Settings
 from streaming.topics import init_topics
@@ -248,7 +248,7 @@ def test_archive_that_stays_writes_what_comes_and_ends_when_cancelled(
     settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, port = tmp_path / "d", free_ports(1)
-    before = REGISTRY.get_sample_value("candlewick_archived_candles_total") or 0.0
+    before = OF_ROLE["archive"].get_sample_value("candlewick_archived_candles_total") or 0.0
 
     async def stay() -> None:
         options = ArchiveOptions(out, flush_rows=1, merge_rows=7)
