@@ -12,8 +12,9 @@ from models.series import timeframe_name
 from models.spec import Spec
 from streaming.settings import TrainSettings
 
-LEAST_SHARE, SHARE_ROWS, MOST_TESTED = 0.01, 300, 0.15
-"""Of the rows, to test on: as few as there may be, for the gate judges on candles that came later."""
+TESTED_BARS, MOST_TESTED = 30, 0.15
+"""The newest bars are tested on, and do not train: as few as there may be, for the gate judges on candles that came
+later. A share of a long history would be days, and take in all of the market that the job is for."""
 LEAST_VALIDATED_BARS, MOST_VALIDATED = 200, 0.4
 """Validation is spread over history in blocks of an hour of minutes or more, of which one must fit."""
 
@@ -44,10 +45,7 @@ def _split(exported: dict[str, Any], spec: Spec, settings: TrainSettings) -> str
     """Shares to train, validate and test on: as few to the others as they can do with."""
     series = max(1, len(exported["series"]))
     rows = exported["candles"] - series * (spec.warm_up_bars + spec.lookback_bars + spec.horizon_bars)
-    test = _between(LEAST_SHARE, SHARE_ROWS / max(1, rows), MOST_TESTED)
-    validation = _between(settings.validation_share, LEAST_VALIDATED_BARS * series / max(1, rows), MOST_VALIDATED)
+    test = min(TESTED_BARS * series / max(1, rows), MOST_TESTED)
+    spread = min(LEAST_VALIDATED_BARS * series / max(1, rows), MOST_VALIDATED)
+    validation = max(settings.validation_share, spread)
     return f"{1 - validation - test},{validation},{test}"
-
-
-def _between(least: float, wanted: float, most: float) -> float:
-    return max(least, min(wanted, most))

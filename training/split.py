@@ -88,8 +88,7 @@ def split_time(rows: NDArray[np.int64], fractions: Fractions, horizon_bars: int)
     Raises:
         CandlewickError: the fractions are no shares, or a span would be left with fewer than `MIN_ROWS` rows.
     """
-    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
-        raise CandlewickError(f"fractions {tuple(fractions)} must be above 0 and sum to 1, like 0.6 0.15 0.25")
+    _check_shares(fractions)
     past = np.cumsum(rows)
     total = int(past[-1]) if len(past) else 0
     first, last = (int(np.searchsorted(past, count, side="left")) for count in (1, total))
@@ -102,12 +101,27 @@ def split_time(rows: NDArray[np.int64], fractions: Fractions, horizon_bars: int)
 def split_spread(rows: NDArray[np.int64], fractions: Fractions, horizon_bars: int) -> Split:
     """Keep the newest rows to test on, and spread validation over all before them in blocks; purge around each block.
 
-    Arguments and errors are those of `split_time`. The newest bars before the test span train.
+    Arguments and errors are those of `split_time`. The newest bars before the test span train; however small its share,
+    it has `MIN_ROWS` rows, so that who wants no more than that need not know how many rows there are.
     """
-    whole = split_time(rows, fractions, horizon_bars)
+    _check_shares(fractions)
+    whole = split_time(rows, _with_least_test(fractions, int(rows.sum())), horizon_bars)
     share = fractions.validation / (fractions.train + fractions.validation)
     before = Span(whole.train.first, whole.validation.stop)
     return held_to_least(Split(*validate_spread(before, share, horizon_bars), whole.test), rows, horizon_bars)
+
+
+def _check_shares(fractions: Fractions) -> None:
+    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
+        raise CandlewickError(f"fractions {tuple(fractions)} must be above 0 and sum to 1, like 0.6 0.15 0.25")
+
+
+def _with_least_test(fractions: Fractions, total: int) -> Fractions:
+    """The fractions, the last one raised to `MIN_ROWS` of so many rows at the cost of the others alike."""
+    if not fractions.test * total < MIN_ROWS < total:
+        return fractions
+    left = (1 - MIN_ROWS / total) / (1 - fractions.test)
+    return Fractions(fractions.train * left, fractions.validation * left, MIN_ROWS / total)
 
 
 def validate_spread(span: Span, share: float, horizon_bars: int) -> tuple[Span, Span]:

@@ -104,3 +104,13 @@ def test_split_spread_trains_on_the_newest_bars_and_validates_all_over() -> None
     assert train[-1] - validation[-1] > VALIDATION_BLOCK_BARS * 5
     assert len(validation) / (len(train) + len(validation)) == pytest.approx(0.1, abs=0.02)
     assert validation[0] < 2_500
+
+
+@pytest.mark.parametrize("share", [1e-9, 1e-3])
+def test_split_spread_with_a_share_too_small_to_test_on_takes_the_least_rows_that_do(share: float) -> None:
+    rows = np.full(20_000, 3)
+    split = split_spread(rows, Fractions(0.9 - share, 0.1, share), 3)
+    assert split.test == Span(20_000 - -(-MIN_ROWS // 3), 20_000)
+    assert split.train.stop == split.test.first - 3
+    with pytest.raises(CandlewickError, match="must be above 0"):
+        split_spread(rows, Fractions(0.9, 0.1, 0.0), 3)
