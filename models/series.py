@@ -39,9 +39,7 @@ class Series(NamedTuple):
 
     def open_of(self, time_ms: int) -> int:
         """Open time of the bar that a time (UTC ms) lies in; weeks begin on Mondays."""
-        length_ms = self.timeframe_ms
-        first_ms = MONDAY_MS if length_ms % WEEK_MS == 0 else 0
-        return time_ms - (time_ms - first_ms) % length_ms
+        return time_ms - off_grid_ms(time_ms, self.timeframe_ms)
 
 
 def parse_key(key: bytes | None) -> Series:
@@ -70,6 +68,11 @@ def timeframe_ms(timeframe: str) -> int:
     if match is None:
         raise InvalidMessage(f"timeframe {timeframe!r} is not a number followed by one of s m h d w, like 1m or 4h")
     return int(match[1]) * _UNIT_MS[match[2]]
+
+
+def off_grid_ms(time_ms: int, length_ms: int) -> int:
+    """How long before a time (UTC ms) the bar of this length began that it lies in; 0 where one begins just then."""
+    return (time_ms - (MONDAY_MS if length_ms % WEEK_MS == 0 else 0)) % length_ms
 
 
 def timeframe_name(length_ms: int) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from models.decode import Batch
 from models.errors import InvalidMessage
 from models.events import SCHEMA_VERSION, Signal, decode_signal
-from models.series import Series, parse_key
+from models.series import Series, off_grid_ms, parse_key
 from models.series_table import UNKNOWN, SeriesTable
 
 _identity_of = attrgetter("exchange", "symbol", "timeframe")
@@ -49,7 +49,7 @@ def _makes_sense(signal: Signal, length_ms: int) -> bool:
         and 1 <= signal.horizon_bars <= MAX_HORIZON_BARS
         and signal.v == SCHEMA_VERSION
         and signal.close_time_ms >= 0
-        and signal.close_time_ms % length_ms == 0  # else it would take the slot of a close that is none of its own
+        and off_grid_ms(signal.close_time_ms, length_ms) == 0  # else it took the slot of a close that is not its own
     )
 
 
