@@ -42,7 +42,7 @@ class Watch:
         self._asked: defaultdict[str, deque[RetrainJob]] = defaultdict(lambda: deque(maxlen=MAX_ASKED))  # by model
         self._detectors: dict[str, Detectors] = {}
         self._offsets: dict[str, int] = {}  # by model: of the record that began its era
-        self._newest_ms: dict[str, int] = {}  # by model: target of its newest record
+        self._lapses_ms: dict[str, int] = {}  # by model: silent up to this target, it is forgotten
         for drift in decided:
             self._note(drift)
 
@@ -70,10 +70,10 @@ class Watch:
     def _forget_silent(self, pooled: Scores) -> None:
         """A model that nobody serves any more must not hold back for ever the offset that a restart begins at."""
         model, now_ms = pooled.model, pooled.target_time_ms
-        self._newest_ms[model] = max(now_ms, self._newest_ms.get(model, now_ms))
-        limit_ms = MAX_ERA_CLOSES * timeframe_ms(pooled.timeframe)
-        for silent in [name for name, newest_ms in self._newest_ms.items() if now_ms - newest_ms > limit_ms]:
-            for each in (self._begins, self._detectors, self._offsets, self._newest_ms):
+        lapses_ms = now_ms + MAX_ERA_CLOSES * timeframe_ms(pooled.timeframe)
+        self._lapses_ms[model] = max(lapses_ms, self._lapses_ms.get(model, lapses_ms))
+        for silent in [name for name, until_ms in self._lapses_ms.items() if now_ms > until_ms]:
+            for each in (self._begins, self._detectors, self._offsets, self._lapses_ms):
                 each.pop(silent, None)
 
     def _detectors_of(self, pooled: Scores) -> Detectors:

@@ -116,6 +116,17 @@ def test_watch_forgets_a_model_that_nobody_serves_any_more() -> None:
     assert (set(watch.eras), watch.rewind_offset(4)) == ({living.model}, 1)
 
 
+def test_watch_counts_the_silence_of_a_model_in_closes_of_its_own() -> None:
+    watch, day_ms = Watch(POLICY), 1_440 * MINUTE
+    daily = msgspec.structs.replace(LOG[0], timeframe="1d")
+    watch.fold(0, daily, ALONE)
+    for at, close in enumerate((0, MAX_ERA_CLOSES + 1), 1):
+        watch.fold(at, msgspec.structs.replace(LOG[1], target_time_ms=START + close * MINUTE), ALONE)
+    assert set(watch.eras) == {daily.model, LOG[1].model}
+    watch.fold(3, msgspec.structs.replace(daily, target_time_ms=START + 15 * day_ms), ALONE)
+    assert watch.eras[daily.model] == START  # its detectors remember
+
+
 def test_watch_knows_jobs_that_others_asked_for() -> None:
     job = RetrainJob(
         job="by-hand", model="default-1m", why="person", asked_ms=START + 250 * MINUTE,
