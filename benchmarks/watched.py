@@ -71,7 +71,10 @@ def watch(pooled: list[Scores], trained_until_ms: int, bar_ms: int, policy: Poli
         jobs = [job._replace(state="refused") if now_ms >= job.job.judge_until_ms else job for job in jobs]
         for alarm in (*found, None):
             standing, known = detectors.standing, tuple(jobs)
-            situation = Situation(scores.model, bar_ms, scores.bundle, trained_until_ms, now_ms, standing, known)
+            horizon = scores.horizon_bars
+            situation = Situation(
+                scores.model, bar_ms, horizon, scores.bundle, trained_until_ms, now_ms, standing, known
+            )
             job = decide(alarm, situation, policy).job
             if job is not None:
                 jobs.append(Job(job, "open"))

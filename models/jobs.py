@@ -61,9 +61,19 @@ def needed_from_ms(spec: Spec, train_until_ms: int) -> int:
     return train_until_ms - bars * spec.timeframe_ms
 
 
+def least_judged_bars(horizon_bars: int) -> int:
+    """How long a span must be for the gate to say anything."""
+    return max(LEAST_JUDGED_BARS, LEAST_JUDGED_HORIZONS * horizon_bars)
+
+
 def least_judged_ms(spec: Spec) -> int:
-    """How long a span must be for the gate to say anything, in milliseconds."""
-    return max(LEAST_JUDGED_BARS, LEAST_JUDGED_HORIZONS * spec.horizon_bars) * spec.timeframe_ms
+    """The same in milliseconds."""
+    return least_judged_bars(spec.horizon_bars) * spec.timeframe_ms
+
+
+def patience_ms(close_ms: int, now_ms: int, at_least_ms: int) -> int:
+    """How long to wait for a candle: so long from when it is due, and from now where that is past (all UTC ms)."""
+    return max(0, close_ms - now_ms) + at_least_ms
 
 
 def why_refused(job: RetrainJob, spec: Spec, oldest_ms: int | None, newest_ms: int | None) -> str:
@@ -96,7 +106,7 @@ def _why_dates_refused(job: RetrainJob, spec: Spec) -> str:
     if span_ms < least_judged_ms(spec):
         bars, least = (each // spec.timeframe_ms for each in (span_ms, least_judged_ms(spec)))
         return f"{bars} bars between train_until_ms and judge_until_ms are fewer than {least}"
-    if span_ms > MOST_JUDGED_MS:
+    if span_ms > max(MOST_JUDGED_MS, least_judged_ms(spec)):
         return f"judge_until_ms {at(job.judge_until_ms)} is more than a year after train_until_ms"
     if job.train_until_ms < spec.trained_until_ms:
         return (

@@ -11,8 +11,11 @@ from typing import Literal, NamedTuple
 
 from models.drift import Alarm
 from models.events import Drift, RetrainJob, Scores
+from models.jobs import least_judged_bars
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+LEAST_NEW_HORIZONS = 4
+"""Of bars that train: a label takes one, and another is dropped before what the training tests on."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Policy:
     """
 
     min_new_bars: int = 360  # closes after the one that made us ask, that train: the new regime is among them
-    judge_bars: int = 360  # closes after those, that judge
+    judge_bars: int = 360  # closes after those, that judge; of both there are more where the horizon asks for it
     cool_down_ms: int = DAY_MS  # from one job to the next
     retrain_after_ms: int = 7 * DAY_MS  # since the champion's training and any job; 0: no schedule
     max_open_jobs: int = 1
@@ -45,6 +48,7 @@ class Situation(NamedTuple):
 
     model: str
     timeframe_ms: int
+    horizon_bars: int
     bundle: str  # of the champion, SHA-256
     trained_until_ms: int | None  # of the champion; none: not known yet
     now_ms: int  # target of the pooled close
@@ -155,19 +159,21 @@ def _hindrance(situation: Situation, policy: Policy) -> str | None:
 
 def _job(why: Literal["drift", "schedule"], situation: Situation, policy: Policy) -> RetrainJob:
     train_until_ms = _train_until_ms(situation, policy)
+    judge_bars = max(policy.judge_bars, least_judged_bars(situation.horizon_bars))
     return RetrainJob(
         job=f"{why}-{situation.model.lower()[:40]}-{situation.now_ms}-{situation.bundle[:8]}",
         model=situation.model,
         why=why,
         asked_ms=situation.now_ms,
         train_until_ms=train_until_ms,
-        judge_until_ms=train_until_ms + policy.judge_bars * situation.timeframe_ms,
+        judge_until_ms=train_until_ms + judge_bars * situation.timeframe_ms,
         seed=situation.now_ms // situation.timeframe_ms,  # another attempt is another seed
     )
 
 
 def _train_until_ms(situation: Situation, policy: Policy) -> int:
-    return situation.now_ms + policy.min_new_bars * situation.timeframe_ms
+    new_bars = max(policy.min_new_bars, LEAST_NEW_HORIZONS * situation.horizon_bars)
+    return situation.now_ms + new_bars * situation.timeframe_ms
 
 
 def _in_words(alarm: Alarm) -> str:

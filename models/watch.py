@@ -103,6 +103,7 @@ class Watch:
         return Situation(
             model=pooled.model,
             timeframe_ms=timeframe_ms(pooled.timeframe),
+            horizon_bars=pooled.horizon_bars,
             bundle=pooled.bundle,
             trained_until_ms=around.trained_until_ms.get(pooled.bundle),
             now_ms=pooled.target_time_ms,

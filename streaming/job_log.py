@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 
 from models.errors import CandlewickError
 from models.events import SCHEMA_VERSION, JobEvent, RetrainJob, decode_job, decode_job_event, encode
-from models.jobs import JobState, at, state_of
+from models.jobs import JobState, at, least_judged_bars, state_of
 from streaming.clients import new_producer, started
 from streaming.models_topic import read_models
 from streaming.packing import Ack, acknowledged
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 ACK_TIMEOUT_S = 60.0
 DEFAULT_BARS = 360
-"""Closes that judge, unless a person says more."""
+"""Closes that judge, unless a person says more or the horizon asks for it."""
 PROGRESS_S = 1.0
 """Progress is told at most so often."""
 _NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -166,7 +166,8 @@ async def ask(settings: Settings, job: RetrainJob) -> None:
 async def retrain(
     settings: Settings, model: str, train_until_ms: int | None, judge_until_ms: int | None, seed: int
 ) -> RetrainJob:
-    """Ask for a job by hand: by default it trains up to the newest close, and judges on the 360 after it.
+    """Ask for a job by hand: by default it trains up to the newest close, and judges on the 360 after it, or on as many
+    as the gate must have at the model's horizon.
 
     Raises:
         CandlewickError: nobody serves the model, or there is no candle to begin at.
@@ -180,13 +181,14 @@ async def retrain(
     if newest is None:
         raise CandlewickError(f"there are no candles that {model} could be trained on")
     until_ms = newest.close_time_ms if train_until_ms is None else train_until_ms
+    judge_bars = max(DEFAULT_BARS, least_judged_bars(slot.horizon_bars))
     job = RetrainJob(
         job=f"{model[:40].lower()}-person-{until_ms}-{secrets.token_hex(3)}",
         model=model,
         why="person",
         asked_ms=newest.close_time_ms,
         train_until_ms=until_ms,
-        judge_until_ms=until_ms + DEFAULT_BARS * slot.timeframe_ms if judge_until_ms is None else judge_until_ms,
+        judge_until_ms=until_ms + judge_bars * slot.timeframe_ms if judge_until_ms is None else judge_until_ms,
         seed=seed,
     )
     await ask(settings, job)

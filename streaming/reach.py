@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 
 from models.errors import CandlewickError
+from models.jobs import at, patience_ms
 from streaming.clients import new_reader, started
 from streaming.looking_back import Tail
 from streaming.settings import Settings
@@ -30,10 +31,11 @@ async def reach(settings: Settings, timeframe_ms: int, close_ms: int) -> None:
     Series that lag are waited for `quiet_s` after the first one passed; those that are no longer live, not at all.
 
     Raises:
-        NeverReached: that was not so within `patience_days`.
+        NeverReached: that was not so within `patience_days` of now, or of the close where that is still to come.
     """
     began, first_passed = time.monotonic(), None
-    patience_s = settings.train.patience_days * 86_400
+    days_ms = int(settings.train.patience_days * 86_400_000)
+    patience_s = patience_ms(close_ms, time.time_ns() // 1_000_000, days_ms) / 1000
     tps = topic_partitions(settings, "candles")
     async with started(new_reader(settings)) as lookup:
         while time.monotonic() - began < patience_s:
@@ -48,8 +50,8 @@ async def reach(settings: Settings, timeframe_ms: int, close_ms: int) -> None:
                         return
             await asyncio.sleep(settings.train.poll_s)
     raise NeverReached(
-        f"candles did not get to {close_ms} within {settings.train.patience_days:g} days; ask again once they flow "
-        "(CANDLEWICK_TRAIN__PATIENCE_DAYS)"
+        f"candles did not get to {at(close_ms)} within {settings.train.patience_days:g} days of when they were due; "
+        "ask again once they flow (CANDLEWICK_TRAIN__PATIENCE_DAYS)"
     )
 
 

@@ -135,7 +135,9 @@ class TrainSettings(_Frozen):
     session_timeout_s: Seconds = 10
     poll_s: Seconds = Field(default=0.25, description="between looks at how far candles got")
     quiet_s: Seconds = Field(default=30, description="the first series passed so long ago: the others are not awaited")
-    patience_days: Annotated[float, Field(gt=0, le=400)] = Field(default=30, description="to wait for a job's candles")
+    patience_days: Annotated[float, Field(gt=0, le=400)] = Field(
+        default=30, description="for a job's candles, from when they are due"
+    )
     dataset: str | None = Field(default=None, description="folder or URL of candles older than the topic's")
     step_timeout_h: Annotated[float, Field(gt=0, le=240)] = Field(default=12, description="of one training process")
 
@@ -157,9 +159,11 @@ class DriftSettings(_Frozen):
     """When a challenger is asked for; bars and spans of event time."""
 
     min_new_bars: Annotated[int, Field(ge=60, le=100_000)] = Field(
-        default=360, description="to train on, after an alarm"
+        default=360, description="to train on, after an alarm; four horizons at the least"
     )
-    judge_bars: Annotated[int, Field(ge=60, le=100_000)] = Field(default=360, description="to judge on, after those")
+    judge_bars: Annotated[int, Field(ge=60, le=100_000)] = Field(
+        default=360, description="to judge on, after those; 28 horizons at the least"
+    )
     cool_down_hours: Annotated[float, Field(ge=0, le=8_760)] = Field(default=24, description="from one job to the next")
     retrain_after_days: Annotated[float, Field(ge=0, le=3_650)] = Field(
         default=7, description="a champion older than this is challenged without an alarm; 0: never"

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import CandlewickError
-from models.jobs import LEAST_JUDGED_BARS, LEAST_JUDGED_HORIZONS
+from models.jobs import least_judged_bars
 from training.bootstrap import Blocks, Figure
 from training.folds import Window
 from training.row_scores import block_bars
@@ -87,7 +87,7 @@ def trials(windows: Sequence[Window], judge_bars: int, horizon_bars: int) -> lis
     Raises:
         CandlewickError: the gate could not judge on so few bars.
     """
-    least = max(LEAST_JUDGED_BARS, LEAST_JUDGED_HORIZONS * horizon_bars)
+    least = least_judged_bars(horizon_bars)
     if judge_bars < least:
         raise CandlewickError(f"--judge-bars {judge_bars} are too few: the gate needs {least} at this horizon")
     end = windows[-1].test.stop

@@ -9,7 +9,11 @@ import pytest
 
 from models.drift import Alarm
 from models.events import RetrainJob, decode_drift, decode_job, encode
+from models.jobs import patience_ms, why_refused
 from models.policy import DAY_MS, HOUR_MS, Job, Policy, Situation, decide, drift_record
+from models.series import timeframe_ms
+from streaming.settings import TrainSettings
+from tests.models.make_bundle import make_spec
 from tests.models.make_scores import make_scores
 
 MINUTE_MS = 60_000
@@ -19,7 +23,7 @@ ALARM = Alarm("range_coverage", "drift", NOW_MS, 0.52, 0.81, NOW_MS - HOUR_MS)
 
 
 def make_situation(**other: Any) -> Situation:
-    usual = Situation("default-1m", MINUTE_MS, "b" * 64, NOW_MS - DAY_MS, NOW_MS)
+    usual = Situation("default-1m", MINUTE_MS, 3, "b" * 64, NOW_MS - DAY_MS, NOW_MS)
     return usual._replace(**other)
 
 
@@ -38,10 +42,27 @@ def test_decide_on_an_alarm_of_drift_asks_for_the_closes_after_it_to_train_and_t
 
 
 def test_decide_counts_bars_of_its_own_timeframe() -> None:
-    job = decide(ALARM, make_situation(timeframe_ms=5 * MINUTE_MS), Policy(min_new_bars=100, judge_bars=50)).job
+    job = decide(ALARM, make_situation(timeframe_ms=5 * MINUTE_MS), Policy(min_new_bars=100, judge_bars=90)).job
     assert job is not None
     assert job.train_until_ms == NOW_MS + 500 * MINUTE_MS
-    assert job.judge_until_ms == NOW_MS + 750 * MINUTE_MS
+    assert job.judge_until_ms == NOW_MS + 950 * MINUTE_MS
+
+
+@pytest.mark.parametrize("horizon", [1, 3, 12, 13, 60])
+@pytest.mark.parametrize("timeframe", ["1m", "15m", "1h", "2h", "4h", "1d"])
+@pytest.mark.parametrize("policy", [POLICY, Policy(min_new_bars=60, judge_bars=60)], ids=["usual", "hasty"])
+def test_decide_of_any_horizon_and_timeframe_asks_for_what_a_trainer_takes_and_has_the_patience_for(
+    horizon: int, timeframe: str, policy: Policy
+) -> None:
+    length_ms = timeframe_ms(timeframe)
+    spec = make_spec(horizon_bars=horizon, timeframe_ms=length_ms, trained_until_ms=NOW_MS - DAY_MS)
+    job = decide(ALARM, make_situation(timeframe_ms=length_ms, horizon_bars=horizon), policy).job
+    assert job is not None
+    assert why_refused(job, spec, 0, NOW_MS) == ""
+    patience_days_ms = int(TrainSettings().patience_days * DAY_MS)
+    assert patience_ms(job.train_until_ms, NOW_MS, patience_days_ms) > job.train_until_ms - NOW_MS
+    assert patience_ms(NOW_MS - 900 * DAY_MS, NOW_MS, patience_days_ms) == patience_days_ms  # of a replay
+    assert job.train_until_ms - NOW_MS >= 4 * horizon * length_ms
 
 
 def test_decide_twice_asks_for_one_job() -> None:

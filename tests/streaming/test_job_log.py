@@ -33,8 +33,8 @@ def settings(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> Setting
     return settings
 
 
-def serve(settings: Settings) -> None:
-    sha256, _ = run(publish(settings, make_bundle(lookback=8, hidden=8), reads))
+def serve(settings: Settings, horizon: int = 3) -> None:
+    sha256, _ = run(publish(settings, make_bundle(lookback=8, hidden=8, horizon=horizon), reads))
     run(activate(settings, sha256, "test", 0))
 
 
@@ -49,6 +49,13 @@ def test_retrain_by_hand_trains_to_the_newest_close_and_judges_the_360_after_it(
     again = run(retrain(settings, "default-1m", 5 * MINUTE_MS, 9 * MINUTE_MS, seed=7))
     assert (again.train_until_ms, again.judge_until_ms) == (5 * MINUTE_MS, 9 * MINUTE_MS)
     assert again.job != job.job
+
+
+def test_retrain_by_hand_of_a_long_horizon_judges_on_as_many_closes_as_the_gate_must_have(settings: Settings) -> None:
+    serve(settings, horizon=20)
+    run(replay(settings, TABLE))
+    job = run(retrain(settings, "default-1m", None, None, seed=7))
+    assert job.judge_until_ms - job.train_until_ms == 28 * 20 * MINUTE_MS
 
 
 def test_retrain_of_a_model_nobody_serves_or_without_candles_names_the_mend(settings: Settings) -> None:
