@@ -115,7 +115,14 @@ def month_name(time_ms: int) -> str:
 
 
 def is_dataset(path: Place) -> bool:
-    """Whether a folder is laid out by exchanges."""
-    if isinstance(path, Path) and not path.is_dir():
-        return False
-    return any(each.name.startswith("exchange=") for each in path.iterdir())
+    """Whether a folder is laid out by exchanges.
+
+    Raises:
+        CandlewickError: it cannot be read.
+    """
+    try:
+        if isinstance(path, Path) and not path.is_dir():
+            return False
+        return any(each.name.startswith("exchange=") for each in path.iterdir())
+    except OSError as error:
+        raise CandlewickError(f"{path} cannot be read ({error.strerror}); is it yours to read?") from error

@@ -152,7 +152,10 @@ class RemotePath:
         except FileNotFoundError as error:
             raise FileNotFoundError(errno.ENOENT, "there is no such file or bucket", str(self)) from error
         except Exception as error:  # botocore, aiohttp, google... each has classes of its own
-            raise OSError(getattr(error, "errno", None) or errno.EIO, _reason(error)) from error
+            number = getattr(error, "errno", None)
+            known = number and number != errno.ETIMEDOUT
+            # No TimeoutError, which Python makes of that number, and none as a cause: it would pass for one of Kafka's.
+            raise OSError(number if known else errno.EIO, _reason(error)) from None
 
 
 Place: TypeAlias = Path | RemotePath

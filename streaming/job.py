@@ -29,7 +29,7 @@ from models.spec import MAX_LOOKBACK_BARS, Spec
 from streaming import metrics
 from streaming.clients import bootstrap_servers, is_of_kafka
 from streaming.export import oldest_known
-from streaming.job_folder import FolderFailed, JobFolder
+from streaming.job_folder import JobFolder
 from streaming.job_log import JobLog, Telling
 from streaming.job_options import train_options
 from streaming.models_topic import Warrant, activate, publish, read_models, reads
@@ -72,8 +72,8 @@ class Job:
         """Bring it to its end. Cancelled, it ends its training process, and stands where it stood.
 
         Raises:
-            KafkaError: Kafka failed; call again.
-            KafkaFailed: likewise.
+            CandlewickError: Kafka failed (`is_of_kafka`); call again.
+            KafkaError: likewise.
         """
         state = await self._log.state()
         self._attempt = state.attempt
@@ -82,7 +82,9 @@ class Job:
                 await self._to_verdict(state)
             except (Refused, InvalidBundle) as reason:
                 await self._give_up("refused", str(reason))
-            except (ChildFailed, FolderFailed, NeverReached) as reason:
+            except (CandlewickError, OSError) as reason:
+                if is_of_kafka(reason):
+                    raise
                 await self._give_up("failed", str(reason))
             finally:
                 self._folder.drop_inputs()
@@ -91,23 +93,27 @@ class Job:
             await self._act(state.verdict)
 
     async def _to_verdict(self, state: JobState) -> None:
-        """Attempt it as often as it may fail.
+        """Attempt it as often as it may fail, whatever fails: a job ends, its trainer goes on with the next.
 
         Raises:
-            ChildFailed: it failed for the last time.
-            FolderFailed: likewise.
             Refused: it cannot be done.
+            InvalidBundle: likewise.
+            NeverReached: its candles did not come.
+            CandlewickError: Kafka failed; or an attempt, and that was the last.
+            OSError: likewise.
         """
         if state.taken_up >= MOST_TAKEN_UP:
             raise ChildFailed(f"begun {state.taken_up} times without an end; it may take its trainer down with it")
-        champion = await self._checked()
-        again = "taken up again" if state.taken_up else "accepted"
-        await self._say("accepted", f"{again}: trains until {at(self._job.train_until_ms)}, then judges until "
-                        f"{at(self._job.judge_until_ms)}")  # fmt: skip
+        champion: Champion | None = None
         while True:
             try:
+                champion = champion or await self._begun(state)
                 return await self._attempt_once(champion)
-            except (ChildFailed, FolderFailed) as failure:
+            except (Refused, InvalidBundle, NeverReached):
+                raise
+            except (CandlewickError, OSError) as failure:
+                if is_of_kafka(failure):
+                    raise
                 metrics.job_failures.inc()
                 if self._attempt >= self._train.attempts:
                     raise
@@ -115,6 +121,13 @@ class Job:
             self._attempt += 1
             await self._say("progress", f"attempt {self._attempt - 1} failed, here is the next. {reason}")
             await asyncio.sleep(self._train.retry_delay_s)
+
+    async def _begun(self, state: JobState) -> Champion:
+        champion = await self._checked()
+        again = "taken up again" if state.taken_up else "accepted"
+        await self._say("accepted", f"{again}: trains until {at(self._job.train_until_ms)}, then judges until "
+                        f"{at(self._job.judge_until_ms)}")  # fmt: skip
+        return champion
 
     async def _attempt_once(self, champion: Champion) -> None:
         self._folder.make()

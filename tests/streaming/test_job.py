@@ -1,0 +1,88 @@
+"""What becomes of a job in its process when things go wrong, on real Kafka; children are never started."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from models.events import JobEvent, RetrainJob
+from streaming.clients import new_producer, started
+from streaming.embedded_kafka import EmbeddedKafka
+from streaming.job import Job
+from streaming.job_log import JobLog, read_events
+from streaming.models_topic import activate, publish, reads
+from streaming.replay import replay
+from streaming.settings import Settings
+from streaming.topics import init_topics
+from tests.e2e.market import market
+from tests.e2e.system import run, settings_of
+from tests.models.make_bundle import make_bundle
+
+TABLE = market(series=2, slots=30)
+NEWEST_MS = int(TABLE.close_time_ms[-1])
+JOB = RetrainJob(
+    job="a", model="default-1m", why="drift", asked_ms=1, train_until_ms=NEWEST_MS,
+    judge_until_ms=NEWEST_MS + 360 * 60_000,
+)  # fmt: skip
+
+
+@pytest.fixture
+def settings(kafka: EmbeddedKafka, topic_prefix: str, tmp_path: Path) -> Settings:
+    """Topics with some candles, and a model that serves."""
+    settings = settings_of(kafka.bootstrap, topic_prefix, tmp_path, partitions=1)
+    run(init_topics(settings))
+    run(replay(settings, TABLE))
+    serve(settings, seed=1)
+    return settings
+
+
+def serve(settings: Settings, seed: int) -> str:
+    sha256, _ = run(publish(settings, make_bundle(lookback=8, hidden=8, seed=seed), reads))
+    run(activate(settings, sha256, "by hand"))
+    return sha256
+
+
+def finish(settings: Settings, job: RetrainJob = JOB) -> list[JobEvent]:
+    """Do a job to its end; what was said of it."""
+
+    async def finished() -> None:
+        async with started(new_producer(settings)) as producer:
+            await Job(settings, JobLog(settings, producer, job), job).finish()
+
+    run(finished())
+    return run(read_events(settings, job.job))[job.job]
+
+
+def trained_on(settings: Settings, dataset: str) -> Settings:
+    quick = settings.train.model_copy(update={"dataset": dataset, "retry_delay_s": 0.001})
+    return settings.model_copy(update={"train": quick})
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["absent", "no dataset"])
+def test_job_whose_dataset_cannot_be_read_fails_after_three_attempts_and_ends(
+    settings: Settings, tmp_path: Path, there: bool
+) -> None:
+    folder = tmp_path / "candles"
+    if there:
+        folder.mkdir()
+    said = finish(trained_on(settings, str(folder)))
+    assert [event.state for event in said] == ["progress", "progress", "failed"]
+    assert said[-1].attempt == 3
+    assert "candles is no dataset" in said[-1].text
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ETIMEDOUT])
+def test_job_whose_store_refuses_or_is_silent_fails_as_well_for_that_is_not_kafka(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(self: object, path: str, **options: Any) -> None:
+        raise OSError(number, "not today")
+
+    monkeypatch.setattr(MemoryFileSystem, "ls", refuse)
+    end = finish(trained_on(settings, "memory://somewhere"))[-1]
+    assert (end.state, end.attempt) == ("failed", 3)
+    assert "memory://somewhere cannot be read" in end.text
