@@ -87,7 +87,7 @@ class Job:
                     raise
                 await self._give_up("failed", str(reason))
             finally:
-                self._folder.drop_inputs()
+                self._folder.leave()
             state = await self._log.state()  # the first verdict holds, be it ours or another's
         if state.end is None and state.verdict is not None:
             await self._act(state.verdict)

@@ -73,14 +73,14 @@ def test_make_bears_with_folders_that_another_trainer_removes_meanwhile(tmp_path
     assert (jobs / "a-job").is_dir()
 
 
-def test_drop_inputs_removes_candles_and_leaves_the_rest(tmp_path: Path) -> None:
+def test_leave_removes_candles_and_leaves_the_rest(tmp_path: Path) -> None:
     folder = JobFolder(tmp_path, JOB)
     file = trained(folder)
     for path in (folder.train_candles, folder.judge_candles):
         path.write_text("many rows")
     folder.keep_champion(BLOB)
-    folder.drop_inputs()
-    folder.drop_inputs()
+    folder.leave()
+    folder.leave()
     assert sorted(path.name for path in folder.path.iterdir()) == sorted([file.name, folder.log.name, "trained.json"])
 
 
@@ -88,3 +88,36 @@ def test_folder_that_cannot_be_made_says_so_and_the_mend(tmp_path: Path) -> None
     (tmp_path / "jobs").write_text("a file lies in the way")
     with pytest.raises(FolderFailed, match="free some space"):
         JobFolder(tmp_path, JOB).make()
+
+
+def test_make_of_another_job_leaves_a_folder_alone_while_a_run_is_in_it(tmp_path: Path) -> None:
+    waits = JobFolder(tmp_path, JOB)
+    file = trained(waits)
+    os.utime(waits.path, (1_000_000, 1_000_000))
+    others = [RetrainJob(job=f"other-{n}", model="m", why="drift", asked_ms=0, train_until_ms=1, judge_until_ms=2)
+              for n in range(KEPT + 1)]  # fmt: skip
+    for other in others[:-1]:
+        JobFolder(tmp_path, other).make()
+    assert waits.trained("champion") == file
+    assert waits.log.exists()
+    waits.leave()
+    JobFolder(tmp_path, others[-1]).make()
+    assert not waits.path.exists()
+
+
+def test_make_removes_the_inputs_of_runs_that_were_killed_and_of_no_other(tmp_path: Path) -> None:
+    elsewhere = RetrainJob(job="other", model="m", why="drift", asked_ms=0, train_until_ms=1, judge_until_ms=2)
+    killed, works, gone = JobFolder(tmp_path, JOB), JobFolder(tmp_path, JOB), JobFolder(tmp_path, elsewhere)
+    for folder in (killed, works, gone):
+        folder.make()
+        for path in (folder.train_candles, folder.judge_candles):
+            path.write_text("many rows")
+        folder.keep_champion(BLOB)
+    for folder in (killed, gone):
+        assert folder._lock is not None
+        os.close(folder._lock)  # as the system does when a process is killed
+    JobFolder(tmp_path, JOB).make()
+    left = {path.name for folder in (killed.path, gone.path) for path in folder.iterdir()}
+    assert left >= {works.train_candles.name, works.judge_candles.name, works.champion.name, killed.log.name}
+    for folder in (killed, gone):
+        assert not left & {folder.train_candles.name, folder.judge_candles.name, folder.champion.name}
