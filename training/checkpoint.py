@@ -76,23 +76,24 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Training is over."""
-        for path in (self.path, self._partial):
+        for path in (self.path, *self.path.parent.glob(self._partial_of("*"))):
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 log.warning("checkpoint left behind: remove it by hand path=%s reason=%s", path, error)
 
-    @property
-    def _partial(self) -> Path:
-        return self.path.with_name(self.path.name + ".partial")
+    def _partial_of(self, process: object) -> str:
+        """The name of a file that is not whole: two processes may be at one training for a moment."""
+        return f"{self.path.name}.{process}.partial"
 
     def _write(self, content: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._partial.open("wb") as file:
+        partial = self.path.with_name(self._partial_of(os.getpid()))
+        with partial.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        self._partial.replace(self.path)
+        partial.replace(self.path)
 
 
 def fingerprint(dataset: Dataset, split: Split, recipe: object, device: str) -> str:

@@ -7,6 +7,7 @@ The report is no part of the bundle, so it may hold what a bundle must not: dura
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from datetime import UTC, datetime
@@ -43,12 +44,12 @@ def write_report(folder: Path, content: dict[str, Any]) -> Path:
 
 
 def write_whole(path: Path, text: str) -> Path:
-    """Write a file; an older one is replaced only when the new one is complete.
+    """Write a file; an older one is replaced only when the new one is complete. Two processes may do so at once.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
@@ -64,7 +65,7 @@ def check_writable(folder: Path) -> None:
     Raises:
         CandlewickError: the folder cannot be made or written.
     """
-    probe = folder / f".{FILE_NAME}.probe"
+    probe = folder / f".{FILE_NAME}.{os.getpid()}.probe"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_text("")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,23 @@ def test_write_report_with_a_figure_that_is_no_number_keeps_the_old_one(tmp_path
     with pytest.raises(ValueError, match="JSON compliant"):
         write_report(tmp_path, {"n": float("nan")})
     assert json.loads((tmp_path / "report.json").read_text()) == {"n": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_write_report_of_two_processes_at_once_leaves_one_of_them_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, process = Path.replace, os.getpid()
+
+    def after_the_other(self: Path, target: Path) -> Path:
+        """Between writing and renaming, the other process does both."""
+        monkeypatch.setattr(Path, "replace", replace)
+        monkeypatch.setattr(os, "getpid", lambda: process + 1)
+        write_report(tmp_path, {"n": 2})
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", after_the_other)
+    assert json.loads(write_report(tmp_path, {"n": 1}).read_text()) == {"n": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
