@@ -232,6 +232,9 @@ class Job:
         if not verdict.promote:
             await self._end("finished", f"the champion goes on: {verdict.sentence}", bundle=event.bundle)
             return
+        if reason := await self._overtaken(verdict):
+            await self._end("failed", reason, bundle=event.bundle)
+            return
         report = msgspec.json.decode(msgspec.json.encode(verdict))
         reason = f"gate: {verdict.sentence}"
         try:
@@ -244,6 +247,17 @@ class Job:
             return
         since = at(activation.effective_from_ms)
         await self._end("finished", f"promoted: serves from {since} on (epoch {epoch})", bundle=event.bundle)
+
+    async def _overtaken(self, verdict: Verdict) -> str:
+        """Why the verdict holds no longer, if so: the gate compared with another champion than the one that serves."""
+        view = await read_models(self._settings, reads)
+        epochs = view.timeline.epochs(self._job.model)
+        serves = epochs[-1].bundle if epochs else None
+        acted = any(each.activation.job == self._job.job for each in view.activations)
+        if acted or serves == verdict.champion:
+            return ""
+        judged, serves = (str(sha256)[:12] for sha256 in (verdict.champion, serves))
+        return f"the challenger was judged against {judged}, and {serves} serves by now: ask for another job"
 
     async def _give_up(self, state: str, reason: str) -> None:
         """Unless somebody else got it further meanwhile."""

@@ -189,8 +189,8 @@ def test_lost_partition_ends_the_child_and_the_job_is_done_by_who_got_it(system:
 
 def verdict(challenger: str, promote: bool) -> Verdict:
     return Verdict(
-        promote=promote, challenger=challenger, champion=None, from_ms=0, until_ms=1, rows=1, blocks=1,
-        proven=("range",), sentence="so says the test",
+        promote=promote, challenger=challenger, champion=digest(poor_champion()), from_ms=0, until_ms=1, rows=1,
+        blocks=1, proven=("range",), sentence="so says the test",
     )  # fmt: skip
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from models.events import JobEvent, RetrainJob
+from models.events import JobEvent, RetrainJob, Verdict
 from streaming.clients import new_producer, started
 from streaming.embedded_kafka import EmbeddedKafka
 from streaming.job import Job
 from streaming.job_log import JobLog, read_events
-from streaming.models_topic import activate, publish, reads
+from streaming.models_topic import Warrant, activate, publish, read_models, reads
 from streaming.replay import replay
 from streaming.settings import Settings
 from streaming.topics import init_topics
@@ -86,3 +86,43 @@ def test_job_whose_store_refuses_or_is_silent_fails_as_well_for_that_is_not_kafk
     end = finish(trained_on(settings, "memory://somewhere"))[-1]
     assert (end.state, end.attempt) == ("failed", 3)
     assert "memory://somewhere cannot be read" in end.text
+
+
+def judge(settings: Settings, champion: str, challenger: str) -> None:
+    """Say a verdict, as a trainer does that dies before it acts on it."""
+    verdict = Verdict(
+        promote=True, challenger=challenger, champion=champion, from_ms=1, until_ms=2, rows=1, blocks=6,
+        sentence="so says the test",
+    )  # fmt: skip
+
+    async def say() -> None:
+        async with started(new_producer(settings)) as producer:
+            await JobLog(settings, producer, JOB).say("verdict", "promote", bundle=challenger, verdict=verdict)
+
+    run(say())
+
+
+def test_job_whose_champion_was_replaced_after_its_verdict_activates_nothing_and_says_why(settings: Settings) -> None:
+    (champion,) = served(settings)
+    challenger, _ = run(publish(settings, make_bundle(lookback=8, hidden=8, seed=2), reads))
+    judge(settings, champion, challenger)
+    by_hand = serve(settings, seed=3)
+    end = finish(settings)[-1]
+    assert end.state == "failed"
+    assert f"judged against {champion[:12]}, and {by_hand[:12]} serves by now" in end.text
+    assert served(settings) == [champion, by_hand]
+
+
+def test_job_that_acted_on_its_verdict_and_died_ends_well_whatever_serves_by_now(settings: Settings) -> None:
+    (champion,) = served(settings)
+    challenger, _ = run(publish(settings, make_bundle(lookback=8, hidden=8, seed=2), reads))
+    judge(settings, champion, challenger)
+    run(activate(settings, challenger, "gate", warrant=Warrant(JOB.job, {})))
+    by_hand = serve(settings, seed=3)
+    end = finish(settings)[-1]
+    assert (end.state, end.text.split()[0]) == ("finished", "promoted:")
+    assert served(settings) == [champion, challenger, by_hand]
+
+
+def served(settings: Settings) -> list[str]:
+    return [each.activation.bundle for each in run(read_models(settings, reads)).activations]
