@@ -14,11 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import msgspec
-
 from models.bundle import MAX_BLOB_BYTES
 from models.errors import InvalidBundle, InvalidMessage
-from models.events import SCHEMA_VERSION, Activation, decode_activation
+from models.events import NOT_JSON, SCHEMA_VERSION, Activation, decode_activation
 
 CHUNK_BYTES = 512 << 10
 MAX_CHUNKS = MAX_BLOB_BYTES // CHUNK_BYTES
@@ -140,7 +138,7 @@ class BundleLog:
     def _activation(self, offset: int, value: bytes | None) -> Accepted | None:
         try:
             activation = decode_activation(value or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except NOT_JSON as error:
             raise InvalidMessage(f"not an activation: {error}") from error
         if activation.v != SCHEMA_VERSION:
             raise InvalidMessage(f"activation of schema version {activation.v} is unknown to this build: upgrade")

@@ -29,7 +29,7 @@ from models.candle_kernel import (
     read_candles,
 )  # fmt: skip
 from models.errors import InvalidMessage
-from models.events import SCHEMA_VERSION, Candle, decode_candle
+from models.events import NOT_JSON, SCHEMA_VERSION, Candle, decode_candle
 from models.series import Series, parse_key, timeframe_ms
 from models.series_table import SeriesTable
 
@@ -41,7 +41,6 @@ MAX_REASON = 400
 """Characters; a reason quotes the record, which may be huge."""
 
 _GRIDDED_MS = 86_400_000  # bars of a day and less open on multiples of their length; weeks open on Mondays
-_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # the last one by brackets without end
 
 _LIMITS = np.array([LEAST_PRICE, MOST_PRICE, MOST_VOLUME, CLOCK_SKEW_MS, _GRIDDED_MS])
 _PRICES = ("open", "high", "low", "close", "volume")  # by their place in what the kernel reads
@@ -183,7 +182,7 @@ def _candle(value: bytes | None) -> Candle:
         raise InvalidMessage("no value")
     try:
         return decode_candle(value)
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         _refuse_unknown_version(value)
         raise InvalidMessage(f"not a candle: {error}") from error
 
@@ -198,7 +197,7 @@ _decode_version = msgspec.json.Decoder(_Version).decode
 def _refuse_unknown_version(value: bytes) -> None:
     try:
         version = _decode_version(value).v
-    except _NOT_JSON:
+    except NOT_JSON:
         return
     if version != SCHEMA_VERSION:
         raise InvalidMessage(_unknown_version(version))

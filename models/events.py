@@ -235,7 +235,6 @@ class Message(msgspec.Struct, frozen=True, gc=False):  # a named tuple takes six
 
 encode = msgspec.json.Encoder().encode
 decode_candle = msgspec.json.Decoder(Candle).decode
-decode_candles = msgspec.json.Decoder(list[Candle]).decode
 decode_signal = msgspec.json.Decoder(Signal).decode
 decode_activation = msgspec.json.Decoder(Activation).decode
 decode_dead_letter = msgspec.json.Decoder(DeadLetter).decode
@@ -244,7 +243,8 @@ decode_scores = msgspec.json.Decoder(Scores).decode
 decode_drift = msgspec.json.Decoder(Drift).decode
 decode_job = msgspec.json.Decoder(RetrainJob).decode
 decode_job_event = msgspec.json.Decoder(JobEvent).decode
-decode_verdict = msgspec.json.Decoder(Verdict).decode
+NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises where bytes are no such record; the last one of brackets without end."""
 
 VALUE_TYPES: dict[str, type[msgspec.Struct]] = {
     "candles": Candle,

@@ -9,16 +9,14 @@ from collections import Counter
 from collections.abc import Iterable
 from operator import attrgetter
 
-import msgspec
-
 from models.decode import Batch
 from models.errors import InvalidMessage
-from models.events import SCHEMA_VERSION, Signal, decode_signal
+from models.events import NOT_JSON, SCHEMA_VERSION, Signal, decode_signal
 from models.series import Series, off_grid_ms, parse_key
 from models.series_table import UNKNOWN, SeriesTable
 
 _identity_of = attrgetter("exchange", "symbol", "timeframe")
-_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
+_NO_SIGNAL = (*NOT_JSON, TypeError)
 
 MAX_HORIZON_BARS = 1_440
 """As in `models.spec`."""
@@ -30,7 +28,7 @@ def decode_signals(table: SeriesTable, batch: Batch, ignored: Counter[str]) -> I
     """Decode a batch; a series met for the first time is given its row in the table."""
     try:
         signals = list(map(decode_signal, batch.values))  # type: ignore[arg-type]  # None is a TypeError
-    except _NOT_JSON:
+    except _NO_SIGNAL:
         return _one_by_one(table, batch, ignored)  # which one it is, is found there
     rows = table.find(batch.partitions, batch.keys).tolist()
     known = UNKNOWN not in rows and list(map(_identity_of, signals)) == [table.series[row] for row in rows]
@@ -68,7 +66,7 @@ def _one_by_one(table: SeriesTable, batch: Batch, ignored: Counter[str]) -> list
         try:
             signal = decode_signal(value or b"")
             row = _row(table, partition, key, signal)
-        except (*_NOT_JSON, InvalidMessage):
+        except (*_NO_SIGNAL, InvalidMessage):
             ignored["poison_signal"] += speaks
             continue
         each = (row, signal, offset, speaks)

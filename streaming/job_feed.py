@@ -13,9 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
-import msgspec
-
-from models.events import JobEvent, RetrainJob, Scores, decode_job, decode_job_event, decode_scores
+from models.events import NOT_JSON, JobEvent, RetrainJob, Scores, decode_job, decode_job_event, decode_scores
 from models.jobs import JobState
 from models.series import timeframe_ms
 from streaming.clients import new_reader, started
@@ -23,8 +21,6 @@ from streaming.settings import Settings
 from streaming.topics import topic_partitions
 
 logger = logging.getLogger(__name__)
-
-_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Jobs:
@@ -77,7 +73,7 @@ class Jobs:
                 self.ask(decode_job(record.value or b""))
             else:
                 self.tell(decode_job_event(record.value or b""))
-        except _NOT_JSON as error:
+        except NOT_JSON as error:
             logger.warning("no job at=%s[%d]@%d error=%s", record.topic, record.partition, record.offset, error)
 
 
@@ -112,7 +108,7 @@ class Pooled:
             while True:
                 for records in (await reader.getmany(timeout_ms=100)).values():
                     for record in records:
-                        with contextlib.suppress(*_NOT_JSON):
+                        with contextlib.suppress(*NOT_JSON):
                             self.take(decode_scores(record.value or b""))
 
 

@@ -17,7 +17,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from models.errors import CandlewickError
-from models.events import SCHEMA_VERSION, JobEvent, RetrainJob, decode_job, decode_job_event, encode
+from models.events import NOT_JSON, SCHEMA_VERSION, JobEvent, RetrainJob, decode_job, decode_job_event, encode
 from models.jobs import JobState, at, least_judged_bars, state_of
 from streaming.clients import new_producer, started
 from streaming.models_topic import read_models
@@ -34,7 +34,6 @@ DEFAULT_BARS = 360
 """Closes that judge, unless a person says more or the horizon asks for it."""
 PROGRESS_S = 1.0
 """Progress is told at most so often."""
-_NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class JobLog:
@@ -100,7 +99,7 @@ async def read_events(settings: Settings, job: str | None = None) -> dict[str, l
         if job is None or record.key == job.encode():
             try:
                 event = decode_job_event(record.value or b"")
-            except _NOT_JSON as error:
+            except NOT_JSON as error:
                 logger.warning("no event at=%s[%d]@%d reason=%s", record.topic, record.partition, record.offset, error)
                 continue
             found.setdefault(event.job, []).append(event)
@@ -115,7 +114,7 @@ def parse_job(value: bytes | None) -> RetrainJob:
     """
     try:
         job = decode_job(value or b"")
-    except _NOT_JSON as error:
+    except NOT_JSON as error:
         raise CandlewickError(f"not a job: {error}") from error
     if job.v != SCHEMA_VERSION:
         raise CandlewickError(f"a job of schema version {job.v}; upgrade this build")

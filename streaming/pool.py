@@ -14,11 +14,10 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
 from mode import Service
 
-from models.events import Drift, Message, RetrainJob, Scores, decode_drift, decode_scores, encode
+from models.events import NOT_JSON, Drift, Message, RetrainJob, Scores, decode_drift, decode_scores, encode
 from models.policy import DAY_MS, HOUR_MS, Policy
 from models.pooling import Pool
 from models.watch import Watch
@@ -133,7 +132,7 @@ class ScoresOwner(Service):
             self._position = record.offset + 1
             try:
                 scores = decode_scores(record.value or b"")
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            except NOT_JSON:
                 metrics.ignored_by_monitor.labels("poison_scores").inc()
                 continue
             if scores.partition is not None:
@@ -179,7 +178,7 @@ class ScoresOwner(Service):
             async for record in read_topic(self._settings, "drift"):
                 try:
                     decided.append(decode_drift(record.value or b""))
-                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                except NOT_JSON:
                     metrics.ignored_by_monitor.labels("poison_drift").inc()
             asked = await read_jobs(self._settings)  # the follower may be a little behind
             await until(self._follower.at_end, self._follower)

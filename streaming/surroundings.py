@@ -11,13 +11,12 @@ import logging
 from collections import defaultdict
 from typing import Any
 
-import msgspec
 from mode import Service
 
 from models.bundle import unpack
 from models.bundle_log import BundleLog, CompleteBundle
 from models.errors import CandlewickError
-from models.events import RetrainJob, decode_job_event
+from models.events import NOT_JSON, RetrainJob, decode_job_event
 from models.jobs import JobState
 from models.policy import Job
 from models.watch import Surroundings
@@ -88,7 +87,7 @@ class Follower(Service):
                 self._states[event.job] = self._states[event.job].after(event)
             else:
                 self._take_bundle(record)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, CandlewickError) as error:
+        except (*NOT_JSON, CandlewickError) as error:
             logger.info("skipped at=%s[%d]@%d reason=%s", topic, record.partition, record.offset, error)
 
     def _take_bundle(self, record: Any) -> None:

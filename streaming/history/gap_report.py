@@ -91,17 +91,12 @@ def report_in_words(report: dict[str, Any]) -> str:
     lines = [line for symbol, own in report["symbols"].items() for line in _symbol_in_words(symbol, own, report)]
     totals = report["totals"]
     lines.append(
-        f"{totals['new']:,} new candles of {len(symbols_of(report))} series of {report['exchange']} "
+        f"{totals['new']:,} new candles of {len(report['symbols'])} series of {report['exchange']} "
         f"{report['timeframe']}; the dataset has {totals['rows']:,} of {totals['expected']:,}, "
         f"{totals['absent']:,} absent at the exchange"
         + ("" if report["complete"] else "; NOT COMPLETE: the same command goes on from here")
     )
     return "\n".join(lines)
-
-
-def symbols_of(report: dict[str, Any]) -> list[str]:
-    """Those that the report is about."""
-    return list(report["symbols"])
 
 
 def _symbol_in_words(symbol: str, own: dict[str, Any], report: dict[str, Any]) -> list[str]:

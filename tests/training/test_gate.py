@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
 from models.errors import CandlewickError
-from models.events import decode_verdict, encode
+from models.events import Verdict, encode
 from tests.training.contestants import (
     BAR_MS,
     MADE_UP_START_MS,
@@ -37,7 +38,7 @@ def test_weigh_of_a_clear_gain_promotes_with_every_number_in_its_sentence() -> N
         "(at most 0.903), each bound at 95 % confidence, on 1,800 forecasts of 360 closes in 12 blocks of time, "
         "2023-11-14 22:14 to 2023-11-15 04:13 UTC. Proven over the baselines: range and return."
     )
-    assert decode_verdict(encode(verdict)) == verdict
+    assert msgspec.json.decode(encode(verdict), type=Verdict) == verdict
 
 
 def test_weigh_of_an_equal_challenger_refuses_and_says_what_was_not_shown() -> None:

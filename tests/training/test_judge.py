@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from models.bundle import digest, save
 from models.errors import CandlewickError
-from models.events import Verdict, decode_verdict
+from models.events import Verdict
 from tests.models.make_bundle import make_bundle
 from tests.training.make_candles import MINUTE_MS, START_MS, SYMBOLS, make_table, write_csv
 from training.judge import JudgeOptions, judge_files, run_judge
@@ -119,7 +120,7 @@ def command(options: JudgeOptions, *more: str) -> subprocess.CompletedProcess[st
 def test_judge_command_line_prints_one_verdict_and_exits_with_0(options: JudgeOptions) -> None:
     done = command(options, "--from", str(FROM_MS), "--symbols", "AAAUSDT,BBBUSDT", "--json")
     assert done.returncode == 0, done.stderr
-    verdict: Verdict = decode_verdict(done.stdout)
+    verdict = msgspec.json.decode(done.stdout, type=Verdict)
     assert len(done.stdout.splitlines()) == 1
     assert json.loads(done.stdout)["proven"] == list(verdict.proven)
     assert (verdict.champion, verdict.rows) == (None, 357 * 2)
