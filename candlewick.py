@@ -105,6 +105,17 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
         raise click.exceptions.Exit(143) from None
 
 
+MORE_MEMORY = (
+    "Give fewer candles or symbols, or more memory; a job has CANDLEWICK_TRAIN__MEMORY_MB, and reads no more than "
+    "CANDLEWICK_TRAIN__HISTORY_BARS"
+)
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether there was not enough of it; torch has no exception of its own for that of the CPU."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
 class Commands(click.Group):
     """Shows what a person can mend as one line, without a traceback."""
 
@@ -118,6 +129,9 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             ctx.exit(130)
         except Exception as error:
+            if _is_of_memory(error):
+                click.echo(f"candlewick: memory ran out ({error}). {MORE_MEMORY}", err=True)
+                ctx.exit(1)
             if not type(error).__module__.startswith("aiokafka."):
                 raise
             click.echo(f"candlewick: Kafka failed ({error!r}). Is it up? Try again once it is", err=True)
@@ -517,7 +531,9 @@ def export(timeframe: str, out: Path, from_ms: int, until_ms: int, dataset: str 
 @click.option(
     "--train-until", "train_until_ms", type=click.IntRange(0), help="Last close that trains; default: newest."
 )
-@click.option("--judge-until", "judge_until_ms", type=click.IntRange(0), help="Last that judges; default: 360 later.")
+@click.option(
+    "--judge-until", "judge_until_ms", type=click.IntRange(0), help="Last that judges; default: 360 bars later."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @as_json
 def retrain(model: str, train_until_ms: int | None, judge_until_ms: int | None, seed: int, as_json: bool) -> None:

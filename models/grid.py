@@ -31,7 +31,10 @@ class _Segments(NamedTuple):
 
 
 def grid_features(
-    close_time_ms: NDArray[np.int64], timeframe_ms: int, ohlcv: NDArray[np.float64]
+    close_time_ms: NDArray[np.int64],
+    timeframe_ms: int,
+    ohlcv: NDArray[np.float64],
+    features: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]:
     """Compute the features of every warm slot.
 
@@ -39,6 +42,7 @@ def grid_features(
         close_time_ms: (T,) consecutive grid slots, UTC.
         timeframe_ms: the spacing of the grid.
         ohlcv: (5, S, T) open, high, low, close, volume; NaN in all five where the series has no candle.
+        features: (S, T, F) of zeros to write into, for they take more memory than all else; none: a new array.
 
     Returns:
         features (S, T, F) float32, 0 where not warm; volatility (S, T), NaN where not warm; warm (S, T): a candle is
@@ -52,8 +56,10 @@ def grid_features(
         raise ValueError(f"close times are not consecutive slots of {timeframe_ms} ms; fill the gaps with NaN candles")
     _, series, slots = ohlcv.shape
     present = np.isfinite(ohlcv[3])
-    warm = warm_slots(present)
-    features = np.zeros((series, slots, len(CATALOGUE)), np.float32)
+    warm = np.empty_like(present)
+    for row, own in enumerate(present[:, None]):  # of all at once, what lies between would be half as large as features
+        warm[row] = warm_slots(own)
+    features = np.zeros((series, slots, len(CATALOGUE)), np.float32) if features is None else features
     volatility = np.full((series, slots), np.nan)
     segments = _cut(series, slots)
     state, timeframes = FeatureState(len(segments.series)), np.full(len(segments.series), timeframe_ms)

@@ -55,10 +55,14 @@ def state_of(events: Iterable[JobEvent]) -> JobState:
     return state
 
 
+def needed_bars(spec: Spec) -> int:
+    """What training needs of a series at the least: warm-up, a window, and some rows."""
+    return spec.warm_up_bars + spec.lookback_bars + spec.horizon_bars + LEAST_TRAINED_BARS
+
+
 def needed_from_ms(spec: Spec, train_until_ms: int) -> int:
-    """The close (UTC ms) from which training needs candles, at the least: warm-up, a window, and some rows."""
-    bars = spec.warm_up_bars + spec.lookback_bars + spec.horizon_bars + LEAST_TRAINED_BARS
-    return train_until_ms - bars * spec.timeframe_ms
+    """The close (UTC ms) from which training needs candles."""
+    return train_until_ms - needed_bars(spec) * spec.timeframe_ms
 
 
 def least_judged_bars(horizon_bars: int) -> int:

@@ -28,14 +28,14 @@ from models.series import timeframe_name
 from models.spec import MAX_LOOKBACK_BARS, Spec
 from streaming import metrics
 from streaming.clients import bootstrap_servers, is_of_kafka
-from streaming.export import oldest_known
+from streaming.export import chosen, oldest_known
 from streaming.job_folder import JobFolder
 from streaming.job_log import JobLog, Telling
-from streaming.job_options import train_options
+from streaming.job_options import history_bars, train_options
 from streaming.models_topic import Warrant, activate, publish, read_models, reads
 from streaming.reach import NeverReached, reach
 from streaming.settings import Settings
-from streaming.tail import newest_close
+from streaming.tail import newest_close, recent_closes
 from streaming.trainer import ChildFailed, Limits, run_command, train_to
 
 logger = logging.getLogger(__name__)
@@ -171,8 +171,12 @@ class Job:
 
     async def _trained(self, champion: Champion) -> Path:
         spec, job = champion.spec, self._job
-        since_ms = job.train_until_ms - self._train.history_bars * spec.timeframe_ms
-        await self._say("progress", "reading the candles to train on", step="training", share=0.0)
+        series = len(chosen(await recent_closes(self._settings, spec.timeframe_ms)))
+        bars = history_bars(spec, series, self._train)
+        few = f": {bars:,} bars of {series} series, more do not fit into {self._train.memory_mb:,} MB of memory"
+        text = "reading the candles to train on" + (few if bars < self._train.history_bars else "")
+        await self._say("progress", text, step="training", share=0.0)
+        since_ms = job.train_until_ms - bars * spec.timeframe_ms
         exported = await self._export(self._folder.train_candles, spec, since_ms, job.train_until_ms)
         options = train_options(job, spec, exported, self._train)
         options += ["--candles", str(self._folder.train_candles)]

@@ -1,4 +1,5 @@
-"""What a job tells `candlewick train`: the champion's shape, and which share of the rows is for what.
+"""What a job tells `candlewick train`: the champion's shape, and which share of the rows is for what. And how many of
+them there may be.
 
 Enters: a job, the champion's spec, what was exported. Leaves: words of a command line. Does not know: processes, Kafka.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from models.events import RetrainJob
+from models.jobs import needed_bars
 from models.series import timeframe_name
 from models.spec import Spec
 from streaming.settings import TrainSettings
@@ -17,6 +19,18 @@ TESTED_BARS, MOST_TESTED = 30, 0.15
 later. A share of a long history would be days, and take in all of the market that the job is for."""
 LEAST_VALIDATED_BARS, MOST_VALIDATED = 200, 0.4
 """Validation is spread over history in blocks of an hour of minutes or more, of which one must fit."""
+
+BASE_MB, HIDDEN_MB, CANDLE_BYTES = 1_300, 2, 300
+"""Memory of a training process whatever it reads; for each unit of its hidden layers; and for each candle, at the peak.
+Source: `VmData` every 2 ms, hidden 32: 2.0 GB for 20 series of 131,400 bars, 3.4 GB for 60; of hidden 128, .13 GB more.
+"""
+
+
+def history_bars(spec: Spec, series: int, settings: TrainSettings) -> int:
+    """How many bars of each series to train on: as many as are wanted, or as a training process has memory for."""
+    spare_mb = settings.memory_mb - BASE_MB - HIDDEN_MB * spec.network.hidden
+    fit = (spare_mb << 20) // (CANDLE_BYTES * max(1, series))
+    return min(settings.history_bars, max(fit, needed_bars(spec)))
 
 
 def train_options(job: RetrainJob, spec: Spec, exported: dict[str, Any], settings: TrainSettings) -> list[str]:

@@ -66,3 +66,20 @@ def test_role_nobody_knows_is_refused_by_name(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "no role is called prophesy" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [
+        "raise MemoryError('Unable to allocate 2 GiB')",
+        'raise RuntimeError("DefaultCPUAllocator: can\'t allocate memory")',
+    ],
+    ids=["numpy", "torch"],
+)
+def test_command_without_memory_enough_says_so_and_the_mend(fails: str, tmp_path: Path) -> None:
+    code = f"import candlewick\n@candlewick.main.command()\ndef greedy():\n    {fails}\ncandlewick.main(['greedy'])"
+    done = python(tmp_path, "-c", code)
+    assert done.returncode == 1
+    assert done.stderr.startswith("candlewick: memory ran out (")
+    assert "CANDLEWICK_TRAIN__MEMORY_MB" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -104,10 +104,10 @@ class Chunks:
         rng.shuffle(starts)
         return starts
 
-    def _count_labels(self, span: Span) -> NDArray[np.int64]:
+    def _count_labels(self, span: Span) -> NDArray[np.int32]:
         """`(S, T + 1)` how many labels of the span lie before each slot."""
         held = self._labelled & span.holds(np.arange(self._labelled.shape[1]))
-        return np.cumsum(np.pad(held, ((0, 0), (1, 0))), axis=1)
+        return np.cumsum(np.pad(held, ((0, 0), (1, 0))), axis=1, dtype=np.int32)
 
     def take(self, starts: Starts, span: Span) -> Batch:
         """Features `(B, T, F)`, labels `(B, T, 2)`, and which of them count `(B, T)`."""

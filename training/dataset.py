@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.candle_table import CandleTable
 from models.errors import CandlewickError
-from models.features import WARM_UP_BARS
+from models.features import CATALOGUE, WARM_UP_BARS
 from models.grid import grid_features
 from models.label import labels
 from training.split import Span
@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Rows = tuple[NDArray[np.intp], NDArray[np.intp]]
 """Numbers of symbols and of slots, `(n,)` each: what indexes an `(S, T)` array."""
+PIECE_ROWS = 16_384
+"""Features are most of what training holds in memory. Who needs those of all rows takes some megabytes at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +47,10 @@ class Dataset:
 
     def rows(self, first: int, stop: int, *more: Any) -> Rows:
         """The labelled rows of a span of slots, ordered by slot; `first, stop` or all that a `Span` holds."""
-        slot, symbol = np.nonzero(self.labelled[:, first:stop].T)
-        held = Span(first, stop, *more).holds(slot + first)
-        return symbol[held], slot[held] + first
+        labelled = self.labelled[:, first:stop]
+        held = labelled & Span(first, stop, *more).holds(first + np.arange(labelled.shape[1]))
+        slot, symbol = np.nonzero(held.T)
+        return symbol, np.add(slot, first, out=slot)
 
     def windows(self, rows: Rows, chunk: int = 4_096) -> Iterator[NDArray[np.float32]]:
         """The windows `(n, L, F)` that end at rows, a chunk at a time, newest last."""
@@ -56,35 +59,54 @@ class Dataset:
             symbol, slot = (index[start : start + chunk] for index in rows)
             yield self.features[symbol[:, None], slot[:, None] + back]
 
+    def pieces(self, rows: Rows) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """The features `(n, F)` of rows, a piece at a time, and which of the rows these are."""
+        for start in range(0, len(rows[0]), PIECE_ROWS):
+            piece = slice(start, start + PIECE_ROWS)
+            yield piece, self.features[rows[0][piece], rows[1][piece]]
+
+    def feature_moments(self, rows: Rows) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the features of rows, `(F,)` each."""
+        count, width = len(rows[0]), self.features.shape[2]
+        mean = sum((x.sum(axis=0, dtype=np.float64) for _, x in self.pieces(rows)), np.zeros(width)) / count
+        square = sum((((x - mean) ** 2).sum(axis=0) for _, x in self.pieces(rows)), np.zeros(width))
+        return mean, np.sqrt(square / count)
+
 
 def build_dataset(table: CandleTable, lookback_bars: int, horizon_bars: int) -> Dataset:
     """Features and labels of every series of a table."""
-    blocks = [_block(table, block, lookback_bars, horizon_bars) for block in table.blocks()]
-    joined = [np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True)]
-    features, volatility, y_return, y_range, usable, labelled = joined
-    return Dataset(
+    shape = table.ohlcv.shape[1:]
+    dataset = Dataset(
         symbols=table.symbols,
         timeframe_ms=table.timeframe_ms,
         lookback_bars=lookback_bars,
         horizon_bars=horizon_bars,
         close_time_ms=table.close_time_ms,
         ohlcv=table.ohlcv,
-        features=features,
-        volatility=volatility,
-        y_return=y_return,
-        y_range=y_range,
-        usable=usable,
-        labelled=labelled,
+        features=np.zeros((*shape, len(CATALOGUE)), np.float32),
+        volatility=np.empty(shape),
+        y_return=np.empty(shape),
+        y_range=np.empty(shape),
+        usable=np.empty(shape, np.bool_),
+        labelled=np.empty(shape, np.bool_),
     )
+    for block in table.blocks():
+        _fill(dataset, block)
+    return dataset
 
 
-def _block(table: CandleTable, block: slice, lookback_bars: int, horizon_bars: int) -> tuple[NDArray[np.generic], ...]:
-    """One run of slots without a jump in time; every array has (S, slots, ...)."""
-    ohlcv = table.ohlcv[:, :, block]
-    features, volatility, warm = grid_features(table.close_time_ms[block], table.timeframe_ms, ohlcv)
-    y_return, y_range, valid = labels(ohlcv[3], ohlcv[1], ohlcv[2], volatility, horizon_bars)
-    usable = whole_windows(warm, lookback_bars)
-    return features, volatility, y_return, y_range, usable, usable & valid
+def _fill(dataset: Dataset, block: slice) -> None:
+    """One run of slots without a jump in time."""
+    ohlcv, times, features = dataset.ohlcv[:, :, block], dataset.close_time_ms[block], dataset.features[:, block]
+    _, volatility, warm = grid_features(times, dataset.timeframe_ms, ohlcv, features)
+    dataset.volatility[:, block] = volatility
+    for symbol in range(len(warm)):  # of all at once, what lies between would be half as large again as the features
+        own = slice(symbol, symbol + 1)
+        _, high, low, close, _ = ohlcv[:, own]
+        y_return, y_range, valid = labels(close, high, low, volatility[own], dataset.horizon_bars)
+        usable = whole_windows(warm[own], dataset.lookback_bars)
+        dataset.y_return[own, block], dataset.y_range[own, block] = y_return, y_range
+        dataset.usable[own, block], dataset.labelled[own, block] = usable, usable & valid
 
 
 def whole_windows(good: Mask, lookback_bars: int) -> Mask:

@@ -108,7 +108,8 @@ def labels_follow(dataset: Dataset, window: Window, close: int) -> bool:
 
 def spans_keep_apart(dataset: Dataset, split: Split) -> bool:
     """More than a horizon lies between any two rows of different spans, so that no bar is in labels of both."""
-    used = [np.unique(dataset.rows(*span)[1]) for span in split]
+    slots = np.flatnonzero(dataset.labelled.any(axis=0))
+    used = [slots[span.holds(slots)] for span in split]
     return all(_distance(a, b) > dataset.horizon_bars for a, b in itertools.combinations(used, 2))
 
 
@@ -156,9 +157,9 @@ def _marks(dataset: Dataset, span: Span) -> NDArray[np.uint64]:
     symbol, slot = _moving(dataset, dataset.rows(*span))
     marks = np.zeros(len(slot), np.uint64)
     odd = np.random.default_rng(0).integers(1, 2**63, size=10, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    columns = [column[symbol, slot - back] for back in (0, 1) for column in dataset.ohlcv]
-    for column, factor in zip(columns, odd, strict=True):
-        bits = np.ascontiguousarray(column).view(np.uint64) * factor
+    columns = itertools.product((0, 1), dataset.ohlcv)
+    for (back, column), factor in zip(columns, odd, strict=True):
+        bits = column[symbol, slot - back].view(np.uint64) * factor
         marks ^= bits ^ (bits >> np.uint64(29))
     return marks
 

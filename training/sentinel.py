@@ -180,9 +180,9 @@ def mark_ratios(bundle: Bundle, marked: Dataset, split: Split) -> tuple[Figure, 
 
 def scaled_by_training_rows(bundle: Bundle, learned: Dataset, split: Split) -> bool:
     """Whether the network standardises its features by those of its training rows, and of no other."""
-    rows = learned.features[learned.rows(*split.train)].astype(np.float64)
-    sd = np.maximum(rows.std(axis=0), LEAST_SD)
-    shift = (bundle.tensors["feature_mean"] - rows.mean(axis=0)) / sd
+    mean, deviation = learned.feature_moments(learned.rows(*split.train))
+    sd = np.maximum(deviation, LEAST_SD)
+    shift = (bundle.tensors["feature_mean"] - mean) / sd
     stretch = bundle.tensors["feature_sd"] / sd - 1
     return bool(max(np.abs(shift).max(), np.abs(stretch).max()) <= SCALE_TOLERANCE)
 

@@ -217,9 +217,9 @@ def validation_score(network: Standardised, data: Batches, span: Span, log_dof: 
 
 def set_feature_scale(network: Standardised, dataset: Dataset, span: Span) -> None:
     """Give the network the mean and standard deviation of the features of the training rows."""
-    known = dataset.features[dataset.rows(*span)]  # (n, F)
-    network.feature_mean.copy_(torch.from_numpy(known.mean(axis=0, dtype=np.float64)))
-    network.feature_sd.copy_(torch.from_numpy(np.maximum(known.std(axis=0, dtype=np.float64), LEAST_FEATURE_SD)))
+    mean, sd = dataset.feature_moments(dataset.rows(*span))
+    network.feature_mean.copy_(torch.from_numpy(mean))
+    network.feature_sd.copy_(torch.from_numpy(np.maximum(sd, LEAST_FEATURE_SD)))
 
 
 def drop_features(x: Tensor, mean: Tensor, noise: torch.Generator) -> Tensor:

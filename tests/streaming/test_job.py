@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from models.errors import CandlewickError
 from models.events import JobEvent, RetrainJob, Verdict
+from models.spec import Spec
 from streaming.clients import new_producer, started
 from streaming.embedded_kafka import EmbeddedKafka
 from streaming.job import Job
@@ -126,3 +128,20 @@ def test_job_that_acted_on_its_verdict_and_died_ends_well_whatever_serves_by_now
 
 def served(settings: Settings) -> list[str]:
     return [each.activation.bundle for each in run(read_models(settings, reads)).activations]
+
+
+def test_job_reads_no_more_bars_than_its_training_has_memory_for_and_says_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    async def export(self: Job, file: Path, spec: Spec, since_ms: int, until_ms: int) -> None:
+        asked.append((until_ms - since_ms) // spec.timeframe_ms)
+        raise CandlewickError("no more than this is wanted here")
+
+    monkeypatch.setattr(Job, "_checked", Job._champion)  # there are too few candles for a whole job
+    monkeypatch.setattr(Job, "_export", export)
+    little = settings.train.model_copy(update={"memory_mb": 1_320, "attempts": 1, "quiet_s": 0.01})
+    said = finish(settings.model_copy(update={"train": little}))
+    assert asked == [4 * (1 << 20) // (300 * 2)]
+    assert f": {asked[0]:,} bars of 2 series, more do not fit into 1,320 MB" in "".join(event.text for event in said)

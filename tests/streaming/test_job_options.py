@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from models.events import RetrainJob
+from models.jobs import needed_bars
 from models.policy import Policy
-from streaming.job_options import train_options
+from streaming.job_options import history_bars, train_options
 from streaming.settings import TrainSettings
 from tests.models.make_bundle import make_spec
 from training.split import MIN_ROWS, Fractions, Split, split_spread
@@ -44,3 +45,17 @@ def test_train_options_of_a_single_series_leave_just_the_rows_to_test_on_that_a_
     split = split_of(1, bars, lost)
     assert split.test.slots == MIN_ROWS
     assert bars - split.train.stop == MIN_ROWS + 2 * SPEC.horizon_bars
+
+
+def test_history_of_few_series_is_what_is_wanted_and_of_many_what_fits_into_memory() -> None:
+    usual = TrainSettings()
+    assert {history_bars(SPEC, series, usual) for series in (0, 1, 60)} == {usual.history_bars}
+    held = [history_bars(SPEC, series, usual) * series for series in (100, 200, 400)]
+    assert max(held) - min(held) < 400  # candles in all
+    assert held[0] * 300 < 3_000 << 20
+    assert history_bars(SPEC, 200, TrainSettings(memory_mb=8_192)) > 2 * history_bars(SPEC, 200, usual)
+
+
+@pytest.mark.parametrize("memory_mb", [256, 1_400, 2_000])
+def test_history_is_never_less_than_training_needs(memory_mb: int) -> None:
+    assert history_bars(SPEC, 5_000, TrainSettings(memory_mb=memory_mb)) == needed_bars(SPEC)

@@ -72,6 +72,14 @@ def test_run_command_gives_niceness_and_a_bound_on_memory(log: Path, instead: Ca
     assert said == {"n": os.nice(0) + 3, "m": [512 << 20, 512 << 20]}
 
 
+def test_run_command_lets_nobody_set_memory_aside_that_counts_against_the_bound(
+    log: Path, instead: Callable[[str], None]
+) -> None:
+    """Arrow's own allocator would, a gigabyte at its first use."""
+    instead(SAYS + "import pyarrow; print(json.dumps({'pool': pyarrow.default_memory_pool().backend_name}))")
+    assert run(log, Limits(memory_mb=4_096)) == {"pool": "system"}
+
+
 def test_run_command_beyond_its_memory_fails_with_the_end_of_its_log(log: Path, instead: Callable[[str], None]) -> None:
     instead("bytearray(600 << 20)")
     with pytest.raises(ChildFailed, match=r"(?s)ended with 1; .*MemoryError"):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -7,11 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.candle_table import CandleTable
 from models.errors import CandlewickError
 from models.features import WARM_UP_BARS
+from models.networks import build_network
+from models.spec import Network
 from tests.training.make_candles import MINUTE_MS, START_MS, SYMBOLS, make_table, with_gaps
+from training import baselines
+from training import dataset as module
+from training.baselines import fit_baselines
 from training.dataset import build_dataset, long_enough, whole_windows
 from training.split import Fractions, split_time
+from training.train import set_feature_scale
 
 LOOKBACK = 16
 gaps = st.lists(st.tuples(st.integers(0, 2), st.integers(1_400, 2_300), st.integers(1, 30)), max_size=5)
@@ -102,3 +112,62 @@ def test_long_enough_with_nothing_left_names_every_series() -> None:
     nothing = make_table().until(START_MS - MINUTE_MS)
     with pytest.raises(CandlewickError, match=f"{SYMBOLS[0]}: 0 bars"):
         long_enough(nothing, LOOKBACK, 3)
+
+
+@contextmanager
+def holding_at_most(times: float, features_of: CandleTable) -> Iterator[None]:
+    """Fail where the block takes more memory than so many times the features of a table."""
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < times * features_of.present.size * 23 * 4
+
+
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As small beside these histories as they are beside real ones."""
+    monkeypatch.setattr(module, "PIECE_ROWS", 256)
+    monkeypatch.setattr(baselines, "PIECE_SLOTS", 64)
+
+
+MANY = tuple(f"S{number}/USDT" for number in range(12))
+
+
+@pytest.mark.parametrize("gap", [False, True], ids=["one block", "two blocks"])
+def test_dataset_its_scale_and_its_baselines_take_little_more_memory_than_its_arrays(
+    gap: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The arrays are 1.3 times the features. A copy of those in float64 alone would be twice as much as they are."""
+    small_pieces(monkeypatch)
+    table = make_table(bars=4_000, symbols=MANY)
+    table = with_gaps(table, [(symbol, 1_700, 1_600) for symbol in range(12)]) if gap else table
+    network = build_network(Network(kind="lstm", hidden=4, layers=1), 23, LOOKBACK)
+    fit_baselines(warm := build_dataset(make_table(), LOOKBACK, 3), warm.rows(0, 2_400))  # imports and compiles
+    with holding_at_most(1.6, table):
+        dataset = build_dataset(table, LOOKBACK, 3)
+        split = split_time(dataset.labelled.sum(axis=0), Fractions(0.9, 0.05, 0.05), 3)
+        set_feature_scale(network, dataset, split.train)
+    with holding_at_most(0.6, table):
+        fit_baselines(dataset, dataset.rows(*split.train))
+
+
+def test_feature_moments_and_baselines_by_pieces_are_those_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = build_dataset(with_gaps(make_table(), [(1, 2_000, 30)]), LOOKBACK, 3)
+    rows = dataset.rows(0, 2_300)
+    at_once = fit_baselines(dataset, rows)
+    small_pieces(monkeypatch)
+    mean, sd = dataset.feature_moments(rows)
+    known = dataset.features[rows].astype(float)
+    np.testing.assert_allclose(mean, known.mean(axis=0), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(sd, known.std(axis=0), rtol=1e-12)
+    found = fit_baselines(dataset, rows)
+    assert found.har.mean == pytest.approx(at_once.har.mean, rel=1e-9)
+    assert found.har.log_sd == pytest.approx(at_once.har.log_sd, rel=1e-6, abs=1e-9)
+    assert found.range_ewma.span_bars == at_once.range_ewma.span_bars
+    level = baselines.range_levels(dataset, (found.range_ewma.span_bars,))[0][rows]
+    slope, intercept = np.polyfit(level, dataset.y_range[rows], 1)
+    left = dataset.y_range[rows] - intercept - slope * level
+    line = found.range_ewma
+    assert (line.slope, line.intercept, line.sd) == pytest.approx((slope, intercept, left.std()), rel=1e-9)

@@ -67,8 +67,8 @@ def test_look_ahead_finds_a_feature_that_holds_the_label_of_its_row(
 def test_look_ahead_finds_a_step_that_serves_the_future(
     table: CandleTable, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def peeking(close_time_ms: Any, timeframe_ms: int, ohlcv: Any) -> Any:
-        features, volatility, warm = grid_features(close_time_ms, timeframe_ms, ohlcv)
+    def peeking(close_time_ms: Any, timeframe_ms: int, ohlcv: Any, features: Any) -> Any:
+        features, volatility, warm = grid_features(close_time_ms, timeframe_ms, ohlcv, features)
         close = ohlcv[3]
         features[:, :-1, 0] += np.nan_to_num(np.log(close[:, 1:] / close[:, :-1]))
         return features, volatility, warm
@@ -80,9 +80,10 @@ def test_look_ahead_finds_a_step_that_serves_the_future(
 def test_look_ahead_finds_a_feature_scaled_by_the_whole_history(
     table: CandleTable, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def scaled(close_time_ms: Any, timeframe_ms: int, ohlcv: Any) -> Any:
-        features, volatility, warm = grid_features(close_time_ms, timeframe_ms, ohlcv)
-        return features / features.std(axis=(0, 1)), volatility, warm
+    def scaled(close_time_ms: Any, timeframe_ms: int, ohlcv: Any, features: Any) -> Any:
+        features, volatility, warm = grid_features(close_time_ms, timeframe_ms, ohlcv, features)
+        features /= features.std(axis=(0, 1))
+        return features, volatility, warm
 
     monkeypatch.setattr(training.dataset, "grid_features", scaled)
     assert failing(table, build_dataset(table, LOOKBACK, HORIZON), split) == ["features_end_at_the_close"]
