@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
-from models.events import NOT_JSON, JobEvent, RetrainJob, Scores, decode_job, decode_job_event, decode_scores
+from models.errors import CandlewickError
+from models.events import NOT_JSON, JobEvent, RetrainJob, Scores, decode_job_event, decode_scores
 from models.jobs import JobState
 from models.series import timeframe_ms
 from streaming.clients import new_reader, started
+from streaming.job_log import parse_job
 from streaming.settings import Settings
 from streaming.topics import topic_partitions
 
@@ -70,10 +72,10 @@ class Jobs:
     def _take(self, record: Any, is_job: bool) -> None:
         try:
             if is_job:
-                self.ask(decode_job(record.value or b""))
+                self.ask(parse_job(record.value))
             else:
                 self.tell(decode_job_event(record.value or b""))
-        except NOT_JSON as error:
+        except (*NOT_JSON, CandlewickError) as error:
             logger.warning("no job at=%s[%d]@%d error=%s", record.topic, record.partition, record.offset, error)
 
 

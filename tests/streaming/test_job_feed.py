@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
-from models.events import JobEvent, RetrainJob
+from models.events import JobEvent, RetrainJob, encode
 from streaming.job_feed import Jobs, Pooled
 from tests.models.make_scores import make_scores
 
@@ -55,6 +56,14 @@ def test_held_by_a_job_while_it_has_its_candles_and_is_not_done(
     reason = jobs(*events).held_by(close_ms)
     assert (held is None) == (reason is None)
     assert held is None or held in str(reason)
+
+
+@pytest.mark.parametrize(("version", "held"), [(1, True), (2, False)])
+def test_held_by_a_job_of_the_schema_that_trainers_know_and_by_no_other(version: int, held: bool) -> None:
+    known = Jobs()
+    value = encode(msgspec.structs.replace(JOB, v=version))
+    known._take(SimpleNamespace(value=value, topic="retrain-jobs", partition=0, offset=0), is_job=True)
+    assert (known.held_by(TRAIN_MS + 1) is not None) == held
 
 
 def test_held_by_nothing_where_no_job_was_asked_for() -> None:
