@@ -38,14 +38,6 @@ class WindowNetwork(Protocol):
         ...
 
 
-class SequenceNetwork(WindowNetwork, Protocol):
-    """What sequence-to-sequence training asks as well."""
-
-    def forward_sequence(self, x: Tensor) -> Tensor:
-        """Features (B, T, F) to (B, T, 4); each step knows those up to it, and the last equals `forward`."""
-        ...
-
-
 _MAKERS: dict[str, Callable[[Network, int, int], Standardised]] = {
     "lstm": lambda network, features, _: Lstm(features, network.hidden, network.layers),
     "gru": lambda network, features, _: Gru(features, network.hidden, network.layers),

@@ -67,7 +67,7 @@ class StandardisedSequence(Standardised):
     """A network that can answer at every step of a sequence at the price of one pass. A subclass writes `every`."""
 
     def forward_sequence(self, x: Tensor) -> Tensor:
-        """Predict at every step from the steps up to it: (B, T, F) to (B, T, 4), for training."""
+        """Predict at every step from the steps up to it, the last as `forward` does: (B, T, F) to (B, T, 4)."""
         return self.held(self.every(self.standardised(x))).transpose(0, 1)
 
     @abstractmethod

@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.distribution import gaussian_quantile, student_t_cdf, student_t_quantile
+from models.scoring import COVERAGE
 from models.spec import Calibration
 from training.likelihood import fit_location_factor
 from training.log_odds import choose_line, line_fields
 
 Floats = NDArray[np.float64]
 
-COVERAGE = 0.8
 UPPER_END = (1 + COVERAGE) / 2
 """The probability at the upper end of the central interval."""
 LEAST_FACTOR = 1e-3

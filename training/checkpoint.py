@@ -28,7 +28,7 @@ from training.split import Split
 log = logging.getLogger(__name__)
 
 _OWN_CODE = (
-    *(f"training/{name}.py" for name in ("adamw", "chunks", "loss", "member", "train")),
+    *(f"training/{name}.py" for name in ("adamw", "chunks", "likelihood", "loss", "member", "train")),
     *(f"models/{name}.py" for name in ("ensemble", "mlp", "networks", "recurrent", "standardised")),
 )
 Arrays = Mapping[str, NDArray[np.generic]]

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from models.errors import CandlewickError
+from training.likelihood import LEAST_DOF, MOST_DOF
 
 RETURN_WEIGHT, RANGE_WEIGHT = 0.3, 3.0
 """A nat of the return, and a unit of CRPS of the range, which is about .2 where a forecast is good."""
-LEAST_DOF, MOST_DOF = 2.1, 100.0
 MOST_HARM = 3.0
 """By how much an epoch may leave validation worse than no training at all: about as much as a forecast can win."""
 

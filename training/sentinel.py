@@ -98,9 +98,7 @@ class Sentinel:
         return asdict(self)
 
 
-def run_sentinel(
-    table: CandleTable, dataset: Dataset, split: Split, recipe: Recipe, budget_s: float | None = None
-) -> Sentinel:
+def run_sentinel(table: CandleTable, dataset: Dataset, split: Split, recipe: Recipe) -> Sentinel:
     """Look for leaks in what a training was made of.
 
     The verdict is the same on any machine: of the time it is only told.
@@ -110,7 +108,6 @@ def run_sentinel(
         dataset: what was trained on.
         split: its spans.
         recipe: of the training; its seed is the sentinel's as well.
-        budget_s: what it may take, usually a fifth of the training's time; the sentence tells where it took longer.
 
     Raises:
         ValueError: the dataset is not that of the table.
@@ -139,8 +136,6 @@ def run_sentinel(
     }
     seconds = monotonic() - began
     sentence = put_in_words(checks, (ratio, return_ratio, wave, step), sure, short)
-    if budget_s is not None and seconds > budget_s:
-        sentence += f" It took {seconds:.0f} s where {budget_s:.0f} s were meant."
     return Sentinel(ratio, return_ratio, wave, step, checks, all(checks.values()), short, round(seconds, 1), sentence)
 
 
