@@ -34,6 +34,8 @@ DEFAULT_BARS = 360
 """Closes that judge, unless a person says more or the horizon asks for it."""
 PROGRESS_S = 1.0
 """Progress is told at most so often."""
+MOST_SHARE = 0.99
+"""Of an epoch, be it the last: all of the training is done once its bundle is whole."""
 
 
 class JobLog:
@@ -76,11 +78,12 @@ class Telling:
         if busy or time.monotonic() - self._told_s < PROGRESS_S:
             return
         self._told_s = time.monotonic()
-        self._task = asyncio.create_task(self._say(int(said["epoch"]), int(said["of"])))
+        self._task = asyncio.create_task(self._say(said))
 
-    async def _say(self, epoch: int, epochs: int) -> None:
-        share = min(1.0, epoch / max(1, epochs))
-        text = f"epoch {epoch} of at most {epochs}"
+    async def _say(self, said: dict[str, Any]) -> None:
+        epoch, of, member, members = (int(said.get(name, 1)) for name in ("epoch", "of", "member", "members"))
+        share = min(MOST_SHARE, (member - 1 + epoch / max(1, of)) / max(1, members))
+        text = f"epoch {epoch} of at most {of}" + (f", network {member} of {members}" if members > 1 else "")
         try:
             await self._log.say("progress", text, attempt=self._attempt, step="training", share=share)
         except Exception as error:  # progress is a courtesy

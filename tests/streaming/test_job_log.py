@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -11,7 +12,7 @@ from models.errors import CandlewickError
 from models.events import RetrainJob, encode
 from streaming.clients import new_producer, started
 from streaming.embedded_kafka import EmbeddedKafka
-from streaming.job_log import JobLog, ask, parse_job, print_jobs, read_jobs, retrain
+from streaming.job_log import JobLog, Telling, ask, parse_job, print_jobs, read_jobs, retrain
 from streaming.models_topic import activate, publish, reads
 from streaming.replay import replay
 from streaming.settings import Settings
@@ -96,3 +97,36 @@ def test_jobs_are_listed_with_the_last_that_counts_of_each(
 def test_parse_job_of_what_is_none_refuses_it(value: bytes | None) -> None:
     with pytest.raises(CandlewickError):
         parse_job(value)
+
+
+class Heard:
+    """In place of a log: what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, float]] = []
+
+    async def say(self, state: str, text: str, *, share: float, **_: Any) -> None:
+        self.said.append((text, share))
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "share"),
+    [
+        ({"epoch": 1, "of": 4}, "epoch 1 of at most 4", 0.25),
+        ({"epoch": 4, "of": 4}, "epoch 4 of at most 4", 0.99),
+        ({"epoch": 4, "of": 4, "member": 1, "members": 2}, "epoch 4 of at most 4, network 1 of 2", 0.5),
+        ({"epoch": 4, "of": 4, "member": 2, "members": 2}, "epoch 4 of at most 4, network 2 of 2", 0.99),
+    ],
+)
+def test_telling_of_the_last_epoch_of_any_network_is_not_yet_all_of_the_training(
+    said: dict[str, Any], text: str, share: float
+) -> None:
+    heard = Heard()
+
+    async def tell() -> None:
+        telling = Telling(cast(JobLog, heard), 1)
+        telling.tell(said)
+        await telling.end()
+
+    run(tell())
+    assert heard.said == [(text, share)]
