@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from models.activation import Epoch, Timeline
+from models.continuity import MAX_ABSENT
 from models.engine import MAX_COPIED_VALUE
+from models.features import WARM_UP_BARS
 from models.series import Series
 from tests.models.candle_records import BTC, ETH, MINUTE, START_SLOT, Record, make_batch, make_candle, record_of
 from tests.models.histories import History, joined
@@ -24,6 +26,7 @@ from tests.models.small_bundles import (
     ONE_MODEL,
     OTHER,
     SLOT,
+    WARM_UP,
     close_ms,
     epoch,
     new_engine,
@@ -104,12 +107,14 @@ def test_engine_after_a_cold_restart_remembers_nothing_of_before(pause: History)
     assert len(alone) >= 60 - FIRST_SIGNAL
 
 
-def test_engine_ignores_what_was_said_before() -> None:
-    slots = np.array([*range(50), 49, 49, 30, *range(50, 60)])
-    outcome = run(new_engine(), market({BTC: (0, History(START_SLOT + slots, np.zeros(63, bool)))}), ONE_MODEL)
-    plain = run(new_engine(), market({BTC: (0, steady(60, START_SLOT))}), ONE_MODEL)
-    assert (outcome.ignored["duplicate"], outcome.ignored["out_of_order"]) == (2, 1)
-    assert [signal.close_time_ms for signal in outcome.signals] == [signal.close_time_ms for signal in plain.signals]
+@pytest.mark.parametrize("sizes", [(), [1] * 63])
+def test_engine_ignores_what_is_said_again_even_with_other_prices(sizes: Sequence[int]) -> None:
+    arrivals = market({BTC: (0, steady(60, START_SLOT))})
+    again = [Arrival(record_of(make_candle(BTC, START_SLOT + slot, low=50.0, volume=9e9)), 0) for slot in (49, 49, 30)]
+    found = run(new_engine(), [*arrivals[:50], *again, *arrivals[50:]], ONE_MODEL, sizes)
+    wanted = run(new_engine(), arrivals, ONE_MODEL)
+    assert (found.ignored["duplicate"], found.ignored["out_of_order"]) == (2, 1)
+    assert_same_signals(found.signals, wanted.signals)
 
 
 def test_engine_counts_a_later_revision_and_changes_nothing() -> None:
@@ -131,6 +136,35 @@ def test_engine_of_a_market_where_nothing_trades_gives_finite_signals() -> None:
     for signal in outcome.signals:
         assert np.isfinite([signal.location, signal.interval_low, signal.expected_range_bps]).all()
         assert 0 < signal.interval_low < signal.interval_high
+
+
+def test_engine_of_a_series_more_than_a_twentieth_absent_withholds_until_enough_of_it_is_past() -> None:
+    gone = range(0, 2 * (MAX_ABSENT + 1) * LOOKBACK, 2 * LOOKBACK)  # apart, so that windows fit in between
+    first, last = FIRST_SIGNAL + 1, FIRST_SIGNAL + 1 + gone[-1]
+    absent = [first + slot for slot in gone]
+    end = first + WARM_UP_BARS + LOOKBACK
+    outcome = run(new_engine(), market({BTC: (0, steady(end, START_SLOT, absent=absent))}), ONE_MODEL)
+    in_a_window = {slot + i for slot in absent for i in range(LOOKBACK)}
+    too_many = [slot for slot in range(last, first + WARM_UP_BARS) if slot not in in_a_window]
+    spoken = {*range(FIRST_SIGNAL, end)} - in_a_window - {*too_many}
+    assert len(absent) == 76
+    assert closes(outcome) == sorted(spoken)
+    assert outcome.withheld["too_many_absent"] == len(too_many)
+
+
+def test_engine_of_a_symbol_never_seen_before_warms_it_up_beside_the_others() -> None:
+    engine, old = new_engine(), {BTC: (0, steady(200, START_SLOT)), ETH: (1, steady(200, START_SLOT))}
+    newcomer = {DOGE: (0, steady(60, START_SLOT + 140))}
+    timeline = timeline_of(epoch(7, OLD, proven=("range", "direction")))
+    alone = run(new_engine(), market(old), timeline)
+
+    beside = run(engine, market(old | newcomer), timeline)
+
+    assert_same_signals([*beside.of(BTC), *beside.of(ETH)], alone.signals)
+    assert beside.withheld - alone.withheld == {"warming_up": WARM_UP + LOOKBACK - 1}
+    assert closes(beside, DOGE) == list(range(140 + FIRST_SIGNAL, 200))
+    assert {signal.proven for signal in beside.of(DOGE)} == {()}
+    assert {signal.proven for signal in beside.of(BTC)} == {("range", "direction")}
 
 
 # --- poison
