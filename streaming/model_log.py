@@ -50,15 +50,16 @@ class Shelf:
         self._lock = Lock()
 
     def put(self, bundle: ServingBundle, blob: bytes) -> None:
-        """Add a validated bundle."""
+        """Add a validated bundle; those that came first go, used or not, so that every replica lets go of the same."""
         with self._lock:
+            self._bytes += len(blob) - len(self._blobs.pop(bundle.sha256, b""))
             self._blobs[bundle.sha256] = blob
-            self._bytes += len(blob)
+            self._keep(bundle)
             while self._bytes > MAX_BLOBS_BYTES:
                 gone, bytes_ = self._blobs.popitem(last=False)
                 self._bytes -= len(bytes_)
+                self._ready.pop(gone, None)
                 logger.warning("bundle forgotten, too many in memory bundle=%s", gone[:12])
-            self._keep(bundle)
 
     def get(self, sha256: str) -> ServingBundle | None:
         """A bundle ready to serve; None when its bytes are gone."""
@@ -70,7 +71,8 @@ class Shelf:
                 return None
             ready = make_ready(blob, sha256, self._device)
         with self._lock:
-            self._keep(ready)
+            if sha256 in self._blobs:
+                self._keep(ready)
         return ready
 
     def _keep(self, bundle: ServingBundle) -> None:
