@@ -170,6 +170,8 @@ def test_replicas_that_come_and_go_in_quick_succession_lose_and_bend_nothing(sys
     others = [system.worker("second"), system.worker("third")]
     for other in others:
         other.wait_ready()
+    eventually(lambda: len(shares(base.stderr)) >= 2)
+    assert shares(base.stderr)[1] == ("0", "0")  # it keeps some of its partitions, and their state
 
     def upheaval() -> None:
         others[0].kill()
@@ -183,6 +185,11 @@ def test_replicas_that_come_and_go_in_quick_succession_lose_and_bend_nothing(sys
     system.wait_committed()
     assert [other.code for other in others[1:]] == [None, None]
     system.assert_flawless(at_least=20 * 300)
+
+
+def shares(log: str) -> list[tuple[str, str]]:
+    """After each rebalance, how many partitions were new to a worker, and how many records it went back."""
+    return re.findall(r"assigned partitions=\d+ new=(\d+) rebuilds_records=(\d+)", log)
 
 
 def test_batch_that_kafka_refuses_ends_the_process_and_is_done_again_by_the_next(system: System) -> None:
