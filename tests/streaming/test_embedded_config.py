@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming.embedded_config import choose_ports, find_java, java_command
+from streaming.embedded_config import choose_ports, find_java, java_command, server_properties
 from streaming.embedded_failures import BrokerError
 
 
@@ -42,6 +42,13 @@ def test_choose_ports_wanted_port_wins_over_the_last(free_port: int) -> None:
 def test_choose_ports_wanted_port_taken_is_refused(free_port: int) -> None:
     with socket.create_server(("127.0.0.1", free_port)), pytest.raises(BrokerError, match=f"port {free_port} of"):
         choose_ports(free_port, None)
+
+
+def test_server_properties_bind_every_listener_to_the_loopback_alone() -> None:
+    lines = server_properties(9092, 9093).splitlines()
+    bound = [line.partition("=")[2] for line in lines if line.startswith(("listeners=", "advertised.listeners="))]
+    assert bound == ["PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093", "PLAINTEXT://127.0.0.1:9092"]
+    assert "controller.quorum.voters=1@127.0.0.1:9093" in lines
 
 
 def make_java(home: Path) -> Path:

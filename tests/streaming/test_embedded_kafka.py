@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import UnknownTopicOrPartitionError
 
 from streaming.embedded_folder import is_locked
-from streaming.embedded_kafka import BrokerConfig, EmbeddedKafka, running_broker
+from streaming.embedded_kafka import BrokerConfig, BrokerError, EmbeddedKafka, running_broker
 from streaming.embedded_ready import check_round_trip
 from streaming.kafka_jars import default_cache
 from tests.eventually import eventually
@@ -130,6 +131,22 @@ def test_start_again_while_alive_changes_nothing(kafka: EmbeddedKafka) -> None:
 
     assert kafka.start() is kafka
     assert (kafka.pid, kafka.bootstrap) == (pid, bootstrap)
+
+
+class SaysStarted:
+    """A process whose log has the line, and where nobody takes a record."""
+
+    def log(self) -> str:
+        return "Kafka Server started"
+
+    def end(self) -> None:
+        return None
+
+
+def test_start_is_not_ready_by_the_word_of_its_log_alone(tmp_path: Path) -> None:
+    broker = EmbeddedKafka(BrokerConfig(tmp_path, default_cache()))
+    with pytest.raises(BrokerError, match="Kafka was not ready"):
+        broker._await_ready(SaysStarted(), "127.0.0.1:1", time.monotonic() + 0.1)  # type: ignore[arg-type]
 
 
 def test_unknown_topic_is_not_created_by_writing_to_it(kafka: EmbeddedKafka, topic_prefix: str) -> None:

@@ -6,6 +6,9 @@ import json
 import re
 import urllib.error
 import urllib.request
+from typing import Any
+from wsgiref import simple_server
+from wsgiref.simple_server import WSGIServer
 
 import pytest
 
@@ -43,6 +46,18 @@ def test_metrics_are_those_of_the_roles_that_run() -> None:
     names = {name.decode() for name in re.findall(rb"^# TYPE (\w+)", said, re.MULTILINE)}
     assert {"python_info", "candlewick_outcomes_total", "candlewick_monitor_lag_records"} <= names
     assert not {"candlewick_candles_total", "candlewick_feed_alive", "candlewick_job_running"} & names
+
+
+def test_health_listens_on_the_loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers: list[WSGIServer] = []
+
+    def make_server(*asked: Any) -> WSGIServer:
+        servers.append(simple_server.make_server(*asked))
+        return servers[-1]
+
+    monkeypatch.setattr(health, "make_server", make_server)
+    health.serve(free_ports(1), {})
+    assert [server.server_address[0] for server in servers] == ["127.0.0.1"]
 
 
 def test_health_on_a_port_that_is_taken_names_the_mend() -> None:
