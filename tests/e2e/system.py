@@ -90,7 +90,7 @@ class Worker:
         """Whether it said so on its stdout."""
         return '{"ready": ' in self._said.read_text()
 
-    def wait_ready(self, timeout_s: float = 110) -> Self:
+    def wait_ready(self, timeout_s: float = 120) -> Self:
         """Wait for its ready line."""
         eventually(lambda: self.is_ready or self.code is not None, timeout_s)
         assert self.code is None, f"{self.name} ended with {self.code}:\n{self.stderr[-3000:]}"
