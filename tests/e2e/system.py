@@ -76,6 +76,12 @@ class Worker:
         return self.log.read_text(errors="replace")
 
     @property
+    def lines(self) -> list[dict[str, Any]]:
+        """What it said on its stdout so far, an object a line; a line that it has only begun is none yet."""
+        whole, _, _ = self._said.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
+    @property
     def code(self) -> int | None:
         """How it ended; None while it runs."""
         return self._process.poll()
@@ -88,7 +94,7 @@ class Worker:
     @property
     def is_ready(self) -> bool:
         """Whether it said so on its stdout."""
-        return '{"ready": ' in self._said.read_text()
+        return any("ready" in line for line in self.lines)
 
     def wait_ready(self, timeout_s: float = 120) -> Self:
         """Wait for its ready line."""

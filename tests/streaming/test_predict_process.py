@@ -261,20 +261,3 @@ def test_settings_of_a_system_reach_its_processes(tmp_path: Path) -> None:
     wanted = settings_of("127.0.0.1:1", "seen.", tmp_path, 3, session_timeout_s=3.0, commit_interval_s=0.25,
                          stall_timeout_s=7.0)  # fmt: skip
     assert shown == wanted.model_dump(mode="json")
-
-
-def test_signals_of_a_topic_are_listed_once_each_in_order_of_their_closes(system: System) -> None:
-    table = market(3, WARM_UP + 4)
-    serve_a_bundle(system)
-    run(replay(system.settings, table))
-    worker = system.worker("worker").wait_ready()
-    system.wait_committed()
-    assert worker.terminate() == 0
-
-    everything = system.lines("signals", "--last", "0")
-    assert [line["close_time_ms"] for line in everything] == sorted(3 * table.close_time_ms[WARM_UP:].tolist())
-    assert {line["symbol"] for line in everything} == set(table.symbols)
-    one = system.lines("signals", "--symbol", "S001/USDT", "--last", "2")
-    assert [(line["symbol"], line["close_time_ms"]) for line in one] == [
-        ("S001/USDT", close_ms) for close_ms in table.close_time_ms[-2:].tolist()
-    ]
