@@ -69,9 +69,7 @@ POISON = {
     "not closed yet": Poison(broken(received_at_ms=0), "received_at_ms 0 is before its close .*: it was not closed"),
     "absent and priced": Poison(broken(absent=True), "absent, and yet it has prices or volume"),
     "a price missing": Poison(broken(close=None), "a price or the volume is null, and it is not marked absent"),
-    "huge": Poison(
-        b"x" * 900_000, r"not a candle: .*; too large to copy \(.*\): read it at its place"
-    ),
+    "huge": Poison(b"x" * 900_000, r"not a candle: .*; too large to copy \(.*\): read it at its place"),
 }
 Place = tuple[int, int]
 """Partition and offset."""
