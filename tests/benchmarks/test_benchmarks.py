@@ -18,13 +18,17 @@ FIGURES = {
 }
 
 
-@pytest.mark.parametrize("name", ["burst"])  # hotpath starts six workers, which takes minutes
+@pytest.mark.parametrize(
+    "name",
+    ["burst", pytest.param("hotpath", marks=[pytest.mark.soak])],  # five processes, one after another
+)
+@pytest.mark.timeout(600)
 def test_benchmark_at_a_small_size_gives_its_figures(name: str) -> None:
     program = (
         f"import asyncio, benchmarks.{name} as it; {SMALL}; "
         "print(*(figure.as_json() for figure in asyncio.run(it.run(size))), sep='\\n')"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=590, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     figures = [json.loads(line) for line in done.stdout.splitlines()]
     assert {figure["name"] for figure in figures} == FIGURES[name]
