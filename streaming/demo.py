@@ -54,6 +54,7 @@ EPOCHS = 20
 COMMIT_INTERVAL_S = 0.1
 """The clock waits for commits: at half a second it would stand still most of the time."""
 REFRESH_S = 0.25
+LATE_SWITCHES, LAST_SCRAPES = "candlewick_late_switches_total", 20
 
 
 @dataclass
@@ -178,9 +179,8 @@ async def _steps(tour: Tour, speed: float | None) -> dict[str, Any]:
         await system.or_fail(tour.clock.scored())
         found = await _audited(tour)
         letters = [letter async for letter in read_topic(tour.settings, "dead-letters")]
-        tour.readings = await scrape(tour.settings.metrics_port)
+        late = await late_switches(tour.settings.metrics_port)
         tour.chapter("done")
-        late = int(tour.readings.totals.get("candlewick_late_switches_total", 0))
         return summarise(Counted(found, len(letters), late, tour.served_s), tour.board, tour.jobs)
 
 
@@ -223,6 +223,16 @@ async def _replayed(tour: Tour, system: System, speed: float | None, until_days:
     tour.replayed += done.candles
     await system.or_fail(tour.clock.caught_up())
     tour.served_s += time.monotonic() - began
+
+
+async def late_switches(port: int) -> int | None:
+    """What predict has counted; None when it does not say."""
+    for _ in range(LAST_SCRAPES):
+        totals = (await scrape(port)).totals
+        if LATE_SWITCHES in totals:
+            return int(totals[LATE_SWITCHES])
+        await asyncio.sleep(REFRESH_S)
+    return None
 
 
 async def _audited(tour: Tour) -> Audit:

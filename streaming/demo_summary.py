@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from models.events import Drift
 from models.jobs import JobState, at
-from streaming.audit import Audit
+from streaming.audit import FAULTS, Audit
 from streaming.job_feed import Jobs
 from streaming.scoreboard import Scoreboard
 
@@ -26,7 +26,7 @@ class Counted(NamedTuple):
 
     audit: Audit
     dead_letters: int
-    late_switches: int
+    late_switches: int | None  # None: predict did not say
     served_s: float  # replay running
 
 
@@ -66,6 +66,7 @@ def summarise(counted: Counted, board: Scoreboard, jobs: Jobs) -> dict[str, Any]
         "candles": found.candles,
         "signals": found.signals,
         "signals_missing": found.missing + found.overtaken + found.wrong + found.wrong_bundle + found.unexpected,
+        "faults": {fault: count for fault in FAULTS if (count := getattr(found, fault))},
         "duplicates": found.duplicates,
         "withheld": found.withheld,
         "dead_letters": counted.dead_letters,
@@ -84,19 +85,20 @@ def summarise(counted: Counted, board: Scoreboard, jobs: Jobs) -> dict[str, Any]
 
 
 def all_is_well(summary: dict[str, Any]) -> bool:
-    """Nothing missing, and the loop closed."""
-    return not summary["signals_missing"] and summary["promotions"] > 0 and summary["activations"] >= 2
+    """The audit found no fault, nothing is unknown, and the loop closed."""
+    known = not summary["faults"] and summary["late_switches"] is not None
+    return known and summary["promotions"] > 0 and summary["activations"] >= 2
 
 
 def in_words(summary: dict[str, Any]) -> str:
     """The summary for a person."""
     skill = summary["skill"]
-    withheld = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in summary["withheld"].items())
+    withheld, late = _listed(summary["withheld"]), summary["late_switches"]
     return f"""
 {summary["candles"]:,} candles became {summary["signals"]:,} signals and {summary["outcomes"]:,} outcomes in \
 {summary["seconds"]:.0f} s, training included.
 Counted again from the topics: {summary["signals_missing"]} missing or wrong, {summary["duplicates"]} duplicates, \
-{summary["dead_letters"]} dead letters, {summary["late_switches"]} late switches.
+{summary["dead_letters"]} dead letters, {"an unknown number of" if late is None else late} late switches.
 Withheld on purpose: {withheld or "none"}.
 
 The loop: {_counted(summary["drift_events"], "drift event")}, {_counted(summary["retrain_jobs"], "job")}, \
@@ -114,6 +116,10 @@ What it is not good for: the direction. Nothing is proven there, and no signal c
 
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in counts.items())
 
 
 def _verdicts(sentences: Sequence[str]) -> str:
@@ -134,6 +140,8 @@ def _share(share: float | None) -> str:
 
 
 def _wrong(summary: dict[str, Any]) -> str:
-    if summary["signals_missing"]:
-        return "SOMETHING IS WRONG: see the counts above."
+    if summary["faults"]:
+        return f"SOMETHING IS WRONG: the audit found {_listed(summary['faults'])}."
+    if summary["late_switches"] is None:
+        return "SOMETHING IS WRONG: predict did not answer at the end; its log is in the folder that --keep names."
     return "THE LOOP DID NOT CLOSE: no challenger was promoted; what the gate said is above."

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from models.events import Drift, JobEvent, RetrainJob, Verdict
-from streaming.audit import Audit
+from streaming import demo, health
+from streaming.audit import FAULTS, Audit
 from streaming.demo_summary import Counted, all_is_well, in_words, loop_lines, summarise, training_of
 from streaming.job_feed import Jobs
 from streaming.scoreboard import Scoreboard
+from streaming.scrape import free_ports
 
 HOUR_MS = 3_600_000
 ASKED_MS = 1_748_570_400_000  # 2025-05-30 02:00 UTC
@@ -43,10 +48,10 @@ def jobs(promote: bool = True) -> Jobs:
     return known
 
 
-def summary(promote: bool = True, **audit: Any) -> dict[str, Any]:
+def summary(promote: bool = True, late: int | None = 0, **audit: Any) -> dict[str, Any]:
     board = Scoreboard(drift=[drift("drift", ASKED_MS), drift("warning", ASKED_MS)], outcomes=7)
     board.activations = [None, None]  # type: ignore[list-item]  # only counted
-    return summarise(Counted(Audit(**audit), 0, 0, 2.0), board, jobs(promote)) | {"seconds": 1.0}
+    return summarise(Counted(Audit(**audit), 0, late, 2.0), board, jobs(promote)) | {"seconds": 1.0}
 
 
 def test_loop_lines_follow_the_markets_time_and_leave_warnings_out() -> None:
@@ -85,9 +90,40 @@ def test_summarise_counts_what_the_loop_did() -> None:
     assert "The gate: It is better." in in_words(found)
 
 
-def test_all_is_well_only_when_nothing_is_missing_and_a_challenger_was_promoted() -> None:
-    missing, refused = summary(missing=1), summary(promote=False)
-    assert not all_is_well(missing)
-    assert "SOMETHING IS WRONG" in in_words(missing)
+def test_summary_of_the_demo_has_the_keys_that_scripts_rely_on() -> None:
+    """`run_demo` adds `seconds`."""
+    assert list(summary()) == [
+        "candles", "signals", "signals_missing", "faults", "duplicates", "withheld", "dead_letters", "outcomes",
+        "drift_events", "retrain_jobs", "gate_verdicts", "promotions", "verdicts", "activations", "late_switches",
+        "signals_per_s", "skill", "skill_after_the_change", "seconds",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_all_is_well_only_when_the_audit_found_no_fault(fault: str) -> None:
+    counted: dict[str, Any] = {fault: 3}
+    found = summary(**counted)
+    assert not all_is_well(found)
+    assert found["faults"] == {fault: 3}
+    assert f"the audit found 3 {fault.replace('_', ' ')}." in in_words(found)
+
+
+def test_all_is_well_only_when_a_challenger_was_promoted() -> None:
+    refused = summary(promote=False)
     assert not all_is_well(refused)
     assert "THE LOOP DID NOT CLOSE" in in_words(refused)
+
+
+def test_all_is_well_only_when_predict_said_how_many_switches_came_late() -> None:
+    unknown = summary(late=None)
+    assert not all_is_well(unknown)
+    assert "an unknown number of late switches" in in_words(unknown)
+    assert "predict did not answer" in in_words(unknown)
+
+
+def test_late_switches_of_a_role_that_does_not_answer_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "REFRESH_S", 0.0)
+    port = free_ports(1)
+    assert asyncio.run(demo.late_switches(port)) is None
+    health.serve(port, {})
+    assert asyncio.run(demo.late_switches(port)) == 0

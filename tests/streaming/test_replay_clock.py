@@ -49,7 +49,7 @@ class World:
         self.admin, self.jobs, self.pooled = Admin(), Jobs(), Pooled()
         self.said: list[str | None] = []
         settings = Settings(_env_file=None, kafka=KafkaSettings(topic_prefix="t."), data_dir=folder)  # type: ignore[call-arg]
-        self.clock = ReplayClock(settings, self.admin, self.jobs, self.pooled, self.said.append)  # type: ignore[arg-type]
+        self.clock = ReplayClock(settings, self.admin, self.jobs, self.pooled, self.said.append)
 
     def send(self, closes: int) -> None:
         for close in range(1, closes + 1):
