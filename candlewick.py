@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PATHS = click.Path(path_type=Path)
 NETWORKS = ("lstm", "gru", "mlp")
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object, or one a line, on stdout.")
+json_anyway = click.option("--json", is_flag=True, expose_value=False, help="As always: stdout is JSON anyway.")
 
 
 def candle_options(command: Any) -> Any:
@@ -169,6 +170,7 @@ def init(as_json: bool) -> None:
 @main.command()
 @click.argument("roles", nargs=-1, required=True, metavar="ROLE...")
 @click.option("--with-parent", is_flag=True, hidden=True, help="End when stdin ends.")
+@json_anyway
 def run(roles: tuple[str, ...], with_parent: bool) -> None:
     """Run roles in this process (ingest, predict, monitor, train); says {"ready": [...]} once all serve."""
     from streaming.app import run_roles
@@ -186,6 +188,7 @@ def run(roles: tuple[str, ...], with_parent: bool) -> None:
 @click.option("--top", type=click.IntRange(1, 5_000), help="With --exchange: so many symbols by volume, instead.")
 @click.option("--quote", help="Of those; default USDT.")
 @click.option("--timeframe", help="With --exchange: 1m, or several as 1m,1h; default 1m.")
+@json_anyway
 def up(
     paths: tuple[Path, ...], speed: str, exchange: str | None, symbols: str, top: int | None, quote: str | None,
     timeframe: str | None,
@@ -310,6 +313,7 @@ def models_list(as_json: bool) -> None:
 
 @models_.command()
 @click.argument("bundle")
+@json_anyway
 def show(bundle: str) -> None:
     """The spec of a bundle (file, hash or its unique beginning), as JSON."""
     from streaming.read import print_spec
@@ -567,6 +571,7 @@ def settings_(as_json: bool) -> None:
 
 @main.command()
 @click.option("--out", type=PATHS, help="Write one file a topic into this folder.")
+@json_anyway
 def schemas(out: Path | None) -> None:
     """JSON Schemas of the topics' values."""
     from streaming.schemas import json_schemas, write_schemas

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
+
+from candlewick import main
 
 HEAVY = ("torch", "faust", "mode", "aiokafka", "scipy", "numpy", "msgspec", "pydantic", "prometheus_client", "rich")
 
@@ -36,6 +42,28 @@ def test_help_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     done = python(tmp_path, "-c", code, *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "IMPORTED []"
+
+
+def commands(group: click.Group, *before: str) -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        words = (*before, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *words)
+        else:
+            yield " ".join(words), command
+
+
+def test_every_command_takes_json() -> None:
+    takes_none = {
+        name for name, command in commands(main) if not any("--json" in option.opts for option in command.params)
+    }
+    assert takes_none == {"bench"}  # which hands every option on
+
+
+def test_schemas_are_json_whether_asked_for_or_not() -> None:
+    plain, asked = (CliRunner().invoke(main, ["schemas", *option]) for option in ([], ["--json"]))
+    assert "candles" in json.loads(asked.stdout)
+    assert asked.stdout == plain.stdout
 
 
 @pytest.mark.parametrize("option", [[], ["--json"]])

@@ -125,7 +125,7 @@ def test_models_are_published_once_activated_by_default_and_rolled_back(candlewi
     listed = candlewick("models", "list", "--json")
     epochs = [json.loads(line)["epoch"] for line in listed.stdout.splitlines()]
     assert epochs == [first["epoch"], second["epoch"], back["epoch"]]
-    assert json.loads(candlewick("models", "show", two["bundle"]).stdout)["model"] == "default-1m"
+    assert said(candlewick("models", "show", two["bundle"], "--json"))["model"] == "default-1m"
 
 
 def test_models_activate_without_force_is_refused_since_only_the_gate_may(candlewick: Candlewick) -> None:
