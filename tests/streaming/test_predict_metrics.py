@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.events import Signal, decode_signal, encode
 from models.features import CATALOGUE
 from models.series import Series
-from streaming.clients import new_producer, started
+from streaming.clients import new_admin, new_producer, started
 from streaming.embedded_kafka import EmbeddedKafka
 from streaming.models_topic import activate, publish
 from streaming.read import read_topic
@@ -21,7 +23,7 @@ from streaming.settings import Settings
 from tests.e2e.market import market
 from tests.e2e.system import System, Worker, run
 from tests.eventually import eventually
-from tests.models.candle_records import MINUTE, make_candle
+from tests.models.candle_records import MINUTE, START_SLOT, make_candle
 from tests.models.make_bundle import make_bundle
 from tests.streaming.test_health import asked
 
@@ -111,3 +113,36 @@ def test_activation_of_closes_that_were_signalled_is_counted_as_late_and_dates_n
     given = sorted((signal.close_time_ms, signal.bundle) for signal in run(signals_in(system.settings)))
     closes = [close_ms for close_ms in table.close_time_ms[SILENT:].tolist() for _ in table.symbols]
     assert given == [(close_ms, old if close_ms <= table.close_time_ms[49] else new) for close_ms in closes]
+
+
+def test_series_that_a_wrong_future_silenced_speaks_again_once_its_partition_is_cut_off_behind_it(
+    system: System,
+) -> None:
+    """As docs/operate.md says to do it."""
+
+    def candles(first: int, last: int) -> list[tuple[bytes, bytes]]:
+        slots = range(START_SLOT + first, START_SLOT + last)
+        return [(series.key, encode(make_candle(series, slot))) for slot in slots for series in (S000, S001)]
+
+    serve(system, seed=0)
+    future = (S000.key, encode(make_candle(S000, START_SLOT + 500_000)))
+    run(write(system.settings, *candles(0, 40), future, *candles(40, 80)))
+    worker, port = worker_with_metrics(system)
+    system.wait_committed()
+    assert counters(port)["candlewick_ignored_total out_of_order"] == 40
+    assert worker.terminate() == 0
+
+    run(cut_off(system.settings, 2 * 40 + 1))
+
+    worker_with_metrics(system)
+    run(write(system.settings, *candles(80, 90)))
+    system.wait_committed()
+    spoken = [signal.close_time_ms // MINUTE - START_SLOT for signal in run(signals_in(system.settings))
+              if signal.symbol == "S000/USDT"]  # fmt: skip
+    assert spoken == [*range(SILENT, 40), *range(80, 90)]
+
+
+async def cut_off(settings: Settings, offset: int) -> None:
+    """Delete what lies before this offset."""
+    async with started(new_admin(settings)) as admin:
+        await admin.delete_records({TopicPartition(settings.topic("candles"), 0): RecordsToDelete(offset)})
