@@ -17,6 +17,7 @@ from models.bundle import digest, unpack
 from models.bundle_log import Accepted, BundleLog, CompleteBundle, chunks
 from models.errors import CandlewickError, InvalidBundle, InvalidMessage
 from models.events import Activation, Origin, encode
+from models.series import off_grid_ms
 from models.spec import Spec
 from streaming.clients import new_producer, new_reader, started
 from streaming.model_log import with_activation
@@ -217,5 +218,5 @@ async def next_close(settings: Settings, timeframe_ms: int, clock: Callable[[], 
     close_ms = newest.close_time_ms + timeframe_ms
     if newest.origin in _LIVE:
         lead_ms = clock() + LIVE_LEAD_MS
-        close_ms = max(close_ms, -(-lead_ms // timeframe_ms) * timeframe_ms)
+        close_ms = max(close_ms, lead_ms + -off_grid_ms(lead_ms, timeframe_ms) % timeframe_ms)
     return close_ms

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.activation import Timeline
-from models.events import Origin, encode
+from models.events import Candle, Origin, encode
 from models.series import Series
 from streaming.clients import new_producer, started
 from streaming.embedded_kafka import EmbeddedKafka
@@ -55,6 +55,24 @@ def test_next_close_of_what_is_live_lies_5_seconds_ahead_on_the_grid(settings: S
     assert LIVE_LEAD_MS == 5_000
     assert begun_ms + 5_000 <= close_ms < now_ms() + 6_000
     assert close_ms % 1_000 == 0
+
+
+def test_next_close_of_a_live_weekly_series_is_a_monday(settings: Settings) -> None:
+    """Multiples of a week since 1970 are Thursdays: a swap would come a week late."""
+    weekly = Series("binance", "BTC/USDT", "1w")
+    thursday_ms = 1_700_697_600_000  # 2023-11-23, three days after the newest close
+
+    async def write() -> None:
+        candle = Candle(
+            exchange="binance", symbol="BTC/USDT", timeframe="1w", open_time_ms=1_699_833_600_000,
+            close_time_ms=1_700_438_400_000, open=1.0, high=1.0, low=1.0, close=1.0, volume=1.0, origin="live",
+            received_at_ms=1_700_438_400_000,
+        )  # fmt: skip
+        async with started(new_producer(settings)) as producer:
+            await producer.send_and_wait(settings.topic("candles"), encode(candle), weekly.key, partition=0)
+
+    run(write())
+    assert run(next_close(settings, weekly.timeframe_ms, lambda: thursday_ms)) == 1_701_043_200_000  # Monday 27th
 
 
 def test_next_close_of_what_is_live_follows_its_newest_candle_where_that_is_further_ahead(settings: Settings) -> None:
