@@ -75,6 +75,7 @@ def network_options(command: Any) -> Any:
 def _settings() -> Settings:
     from dotenv import dotenv_values
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from streaming.logs import set_up
     from streaming.settings import Settings
@@ -82,8 +83,11 @@ def _settings() -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
-        wrong = "; ".join(f"{'__'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        raise CandlewickError(f"settings are wrong: {wrong}. `candlewick settings` lists them all") from None
+        names = ["CANDLEWICK_" + "__".join(map(str, each["loc"])).upper() for each in error.errors()]
+        wrong = "; ".join(f"{name}: {each['msg']}" for name, each in zip(names, error.errors(), strict=True))
+        raise CandlewickError(f"settings are wrong: {wrong}. Without them `candlewick settings` lists all") from None
+    except (SettingsError, UnicodeDecodeError) as error:
+        raise CandlewickError(f"settings cannot be read, in the environment or in .env: {error}") from None
     if unknown := Settings.misspelt([*os.environ, *dotenv_values(".env")]):
         raise CandlewickError(f"no setting is called {', '.join(unknown)}; `candlewick settings` lists them all")
     set_up(settings.log_level)
@@ -129,6 +133,13 @@ class Commands(click.Group):
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             ctx.exit(130)
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            click.echo(
+                "candlewick: torch is not installed; `make setup` brings it, as does the extra `torch`", err=True
+            )
+            ctx.exit(1)
         except Exception as error:
             if _is_of_memory(error):
                 click.echo(f"candlewick: memory ran out ({error}). {MORE_MEMORY}", err=True)

@@ -128,6 +128,7 @@ def run_roles(settings: Settings, roles: Sequence[str], with_parent: bool = Fals
     unknown = sorted(set(roles) - set(ROLES))
     if unknown:
         raise CandlewickError(f"no role is called {', '.join(unknown)}; the roles are: {', '.join(ROLES)}")
+    roles = list(dict.fromkeys(roles))  # named twice, it runs once
     made = [ROLES[role](settings) for role in roles]
     ailments = {name: _ailment(role) for name, (_, role) in zip(roles, made, strict=True)}
     health.serve(settings.metrics_port, ailments)

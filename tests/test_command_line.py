@@ -14,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from candlewick import main
+from tests.exchange.tape import SAMPLE
+from tests.models.make_bundle import make_bundle
 
 HEAVY = ("torch", "faust", "mode", "aiokafka", "scipy", "numpy", "msgspec", "pydantic", "prometheus_client", "rich")
 
@@ -84,9 +86,33 @@ def test_wrong_setting_is_named_without_its_value(tmp_path: Path) -> None:
         tmp_path, "-m", "candlewick", "settings", CANDLEWICK_KAFKA__SASL_PASSWORD="x", CANDLEWICK_LOG_LEVEL="?!"
     )
     assert done.returncode == 1
-    assert "log_level" in done.stderr
+    assert "CANDLEWICK_LOG_LEVEL: " in done.stderr
     assert "?!" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("where", ["environment", "file"])
+def test_settings_that_cannot_be_read_are_told_in_one_line(where: str, tmp_path: Path) -> None:
+    if where == "file":
+        (tmp_path / ".env").write_bytes(b"\xff\xfe")
+    env = {"CANDLEWICK_KAFKA": "no JSON"} if where == "environment" else {}
+    done = python(tmp_path, "-m", "candlewick", "settings", **env)
+    assert done.returncode == 1
+    assert done.stderr.startswith("candlewick: settings cannot be read, in the environment or in .env: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_command_that_needs_torch_where_there_is_none_names_the_mend(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
+    bundle = tmp_path / "bundle.safetensors"
+    bundle.write_bytes(make_bundle(hidden=8))
+    words = ("evaluate", "--bundle", str(bundle), "--candles", str(SAMPLE))
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from candlewick import main; main(sys.argv[1:])"
+    done = python(tmp_path, "-c", code, *words)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "candlewick: torch is not installed; `make setup` brings it, as does the extra `torch`"
+    )
 
 
 def test_role_nobody_knows_is_refused_by_name(tmp_path: Path) -> None:

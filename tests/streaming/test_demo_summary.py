@@ -125,5 +125,5 @@ def test_late_switches_of_a_role_that_does_not_answer_are_unknown(monkeypatch: p
     monkeypatch.setattr(demo, "REFRESH_S", 0.0)
     port = free_ports(1)
     assert asyncio.run(demo.late_switches(port)) is None
-    health.serve(port, {})
+    health.serve(port, {"predict": lambda: None})
     assert asyncio.run(demo.late_switches(port)) == 0
