@@ -94,7 +94,7 @@ class Worker:
     @property
     def is_ready(self) -> bool:
         """Whether it said so on its stdout."""
-        return any("ready" in line for line in self.lines)
+        return '{"ready": ' in self._said.read_text()
 
     def wait_ready(self, timeout_s: float = 120) -> Self:
         """Wait for its ready line."""
