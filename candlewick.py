@@ -22,6 +22,21 @@ if TYPE_CHECKING:
 
 PATHS = click.Path(path_type=Path)
 NETWORKS = ("lstm", "gru", "mlp")
+TIMES = "a date (UTC) or UTC milliseconds"
+
+
+class Time(click.ParamType):
+    """A point in time; seconds since 1970 are refused, which taken for milliseconds would mean January 1970."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """UTC milliseconds; 0 is the beginning of time."""
+        from streaming.history.dates import parse_time
+
+        return int(value) if value in (0, "0") else parse_time(str(value), param.opts[0] if param else "the time")
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object, or one a line, on stdout.")
 json_anyway = click.option("--json", is_flag=True, expose_value=False, help="As always: stdout is JSON anyway.")
 
@@ -141,6 +156,9 @@ class Commands(click.Group):
             )
             ctx.exit(1)
         except Exception as error:
+            if isinstance(error, OSError) and error.filename is not None and ctx.invoked_subcommand != "run":
+                click.echo(f"candlewick: {error.filename}: {error.strerror}; is the path right, and yours?", err=True)
+                ctx.exit(1)
             if _is_of_memory(error):
                 click.echo(f"candlewick: memory ran out ({error}). {MORE_MEMORY}", err=True)
                 ctx.exit(1)
@@ -237,8 +255,8 @@ def replay(
 
 @main.command()
 @click.option("--follow", is_flag=True, help="Go on with new ones as they come.")
-@click.option("--symbol", help="Only this one, e.g. BTC/USDT.")
-@click.option("--last", type=click.IntRange(0), default=20, show_default=True, help="So many from the end; 0 is all.")
+@click.option("--symbol", help="Only this one, e.g. BTC/USDT or BTCUSDT.")
+@click.option("--last", type=click.IntRange(0), default=20, show_default=True, help="So many from the end; 0: all.")
 @as_json
 def signals(follow: bool, symbol: str | None, last: int, as_json: bool) -> None:
     """Print signals."""
@@ -284,8 +302,8 @@ def publish(file: Path, as_json: bool) -> None:
 @click.option(
     "--from",
     "from_ms",
-    type=click.IntRange(0),
-    help="First close it covers, UTC milliseconds. Default: the first bundle of a model from the end of its training, "
+    type=Time(),
+    help=f"First close it covers, {TIMES}. Default: the first bundle of a model from the end of its training, "
     "a later one from the close after the newest candle.",
 )
 @click.option("--force", is_flag=True, help="On your own word; else only the gate activates.")
@@ -337,7 +355,7 @@ def show(bundle: str) -> None:
 @click.option("--out", type=PATHS, required=True, help="Folder for <sha256>.safetensors and its report.")
 @click.option("--model", help="Slot of the model; default: default-<timeframe>.")
 @network_options
-@click.option("--until", "until_ms", type=click.IntRange(0), help="Use closes up to here, UTC milliseconds.")
+@click.option("--until", "until_ms", type=Time(), help=f"Use closes up to here, {TIMES}.")
 @click.option(
     "--validate", type=click.Choice(["spread", "newest"]), default="spread", show_default=True,
     help="Validate in blocks all over history, so that the newest rows train, or on the newest before the test span.",
@@ -437,7 +455,7 @@ def history_stats(paths: tuple[Path, ...], as_json: bool) -> None:
 @click.option("--exchange", help="As ccxt calls it: binance, binanceusdm, kraken...; default: that of the settings.")
 @click.option("--symbols", required=True, help="BTC/USDT,ETH/USDT")
 @click.option("--timeframe", default="1m", show_default=True)
-@click.option("--since", required=True, help="The first bar opens then: a date (UTC), or UTC milliseconds.")
+@click.option("--since", required=True, help=f"The first bar opens then: {TIMES}.")
 @click.option("--until", help="No bar opens then or later; default: now.")
 @click.option("--out", type=PATHS, required=True, help="Folder or URL (s3://bucket/folder) of the dataset.")
 @as_json
@@ -469,8 +487,8 @@ def archive(out: Path, once: bool, with_replayed: bool, as_json: bool) -> None:
     help="The bundle that serves now; without it the challenger is the first of its model.",
 )
 @candle_options
-@click.option("--from", "from_ms", type=click.IntRange(0), required=True, help="Judge closes after it, UTC ms.")
-@click.option("--until", "until_ms", type=click.IntRange(0), required=True, help="No label ends later, UTC ms.")
+@click.option("--from", "from_ms", type=Time(), required=True, help=f"Judge closes after it, {TIMES}.")
+@click.option("--until", "until_ms", type=Time(), required=True, help=f"No label ends later, {TIMES}.")
 @as_json
 def judge(as_json: bool, **options: Any) -> None:
     """Let the gate judge a bundle on candles that it has not seen; a refusal is no error."""
@@ -515,8 +533,8 @@ def demo(speed: str, keep: Path | None, as_json: bool) -> None:
 @main.command()
 @click.option("--timeframe", default="1m", show_default=True)
 @click.option("--out", type=PATHS, required=True, help="File to write, csv.")
-@click.option("--from", "from_ms", type=click.IntRange(0), default=0, help="First close, UTC milliseconds.")
-@click.option("--until", "until_ms", type=click.IntRange(0), required=True, help="Last close, UTC milliseconds.")
+@click.option("--from", "from_ms", type=Time(), default=0, help=f"First close, {TIMES}.")
+@click.option("--until", "until_ms", type=Time(), required=True, help=f"Last close, {TIMES}.")
 @click.option("--dataset", help="Folder or URL of a dataset: what it has beyond the topic as well.")
 @as_json
 def export(timeframe: str, out: Path, from_ms: int, until_ms: int, dataset: str | None, as_json: bool) -> None:
@@ -543,12 +561,8 @@ def export(timeframe: str, out: Path, from_ms: int, until_ms: int, dataset: str 
 
 @main.command()
 @click.argument("model")
-@click.option(
-    "--train-until", "train_until_ms", type=click.IntRange(0), help="Last close that trains; default: newest."
-)
-@click.option(
-    "--judge-until", "judge_until_ms", type=click.IntRange(0), help="Last that judges; default: 360 bars later."
-)
+@click.option("--train-until", "train_until_ms", type=Time(), help=f"Last close that trains, {TIMES}; default: newest.")
+@click.option("--judge-until", "judge_until_ms", type=Time(), help="Last that judges; default: 360 bars later.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @as_json
 def retrain(model: str, train_until_ms: int | None, judge_until_ms: int | None, seed: int, as_json: bool) -> None:

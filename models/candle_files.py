@@ -21,10 +21,11 @@ from models import candle_csv
 from models.candle_rows import ELSEWHERE, FileRows, empty_columns, judge_times, judge_values, spacings
 from models.candle_table import CandleTable, RejectedRow, build_table
 from models.errors import CandlewickError, InvalidMessage
-from models.parquet_files import PARTIAL, SUFFIX, Asked, folder_keys, is_asked, read_parquet
+from models.parquet_files import SUFFIX, Asked, folder_keys, is_asked, read_parquet
 from models.places import Place, RemotePath, place
 from models.series import timeframe_ms, timeframe_name
 from models.series_rows import SeriesRows, united
+from models.whole_file import PARTIAL
 
 SUFFIXES = (*candle_csv.SUFFIXES, SUFFIX)
 MAX_DEPTH = 8

@@ -33,7 +33,6 @@ from models.places import Place
 from models.series import timeframe_ms
 
 SUFFIX = ".parquet"
-PARTIAL = ".partial"
 BATCH_ROWS = 131_072
 _TICKS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 

@@ -11,12 +11,9 @@ leaves a moment; let one process at a time write into one.
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -26,10 +23,11 @@ from models.candle_rows import COLUMNS
 from models.candle_table import CandleTable
 from models.errors import CandlewickError
 from models.folder_lock import alone
-from models.parquet_files import PARTIAL, SUFFIX, Asked, read_parquet, symbol_folder
+from models.parquet_files import SUFFIX, Asked, read_parquet, symbol_folder
 from models.places import Place, RemotePath
 from models.series import Series
 from models.series_rows import NO_ROWS, SeriesRows, same, united
+from models.whole_file import PARTIAL, told, whole
 
 PART = f"part-0{SUFFIX}"
 MOST_RACES = 5
@@ -132,31 +130,6 @@ def write_arrow(path: Place, table: Any) -> None:
         parquet.write_table(table, file, compression="zstd")
 
 
-@contextmanager
-def whole(path: Place) -> Iterator[IO[bytes]]:
-    """A file to write into, which has its name only once it is whole.
-
-    Raises:
-        OSError: it cannot be written; what was there is untouched.
-    """
-    if isinstance(path, RemotePath):
-        buffer = io.BytesIO()
-        yield buffer
-        path.write_bytes(buffer.getvalue())
-        return
-    partial = path.with_name(path.name + PARTIAL)
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
 def _write_series(folder: Place, series: Series, rows: SeriesRows, join: Join) -> None:
     for month, own in _months(rows):
         _write_part(folder, series_folder(folder, series) / f"month={month}", series, own, join)
@@ -240,28 +213,3 @@ def check_folder(folder: Place) -> None:
     odd = [path.name for path in folder.iterdir() if not path.name.startswith(("exchange=", ".", "_"))]
     if odd:
         raise CandlewickError(f"{folder} holds {odd[0]} and is no dataset of ours; write into an empty folder")
-
-
-@contextmanager
-def told(folder: Place) -> Iterator[None]:
-    """Say what cannot be written, and the mend.
-
-    Raises:
-        CandlewickError: instead of an `OSError`.
-    """
-    try:
-        yield
-    except OSError as error:
-        mend = "name another folder, or get the right to write there"
-        if not isinstance(error, PermissionError | NotADirectoryError | FileNotFoundError):
-            mend = "free some space" if isinstance(folder, Path) else "is the address right, and the store up?"
-        raise CandlewickError(f"{folder} cannot be written ({error.strerror}); {mend}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """So that the new name survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,7 +1,7 @@
 """Candles of the topic into a file that training reads: `candlewick export`, and the first step of every job.
 
 Enters: a timeframe and a span of closes. Leaves: a file of valid candles of revision 0, each series in order of time:
-Parquet if it is named so, sorted and whole or not there at all; else csv, written as the log is read.
+Parquet if it is named so, and then sorted; else csv. It is whole or not there at all.
 Does not know: what they are for.
 
 Beside a dataset the file has what either of the two has: of one time the higher revision, of equal ones the dataset's.
@@ -28,6 +28,7 @@ from models.places import Place
 from models.series import Series, parse_key, timeframe_ms
 from models.series_rows import NO_ROWS, united
 from models.series_table import SeriesTable
+from models.whole_file import unwritable
 from streaming.clients import new_reader, started
 from streaming.export_file import Sink, into_file
 from streaming.history.joined import dataset_rows, oldest_close_in
@@ -78,7 +79,7 @@ async def export(settings: Settings, wanted: Wanted, out: Path) -> Exported:
             write = _write if wanted.dataset is None else _write_joined
             await write(settings, wanted, series, sink, done)
     except OSError as error:
-        raise CandlewickError(f"{out} cannot be written ({error.strerror}); free some space") from error
+        raise CandlewickError(unwritable(out, error)) from error
     return done
 
 

@@ -1,4 +1,4 @@
-"""The file that `candlewick export` writes: csv line by line, or one Parquet table at the end.
+"""The file that `candlewick export` writes: csv line by line, or one Parquet table at the end. Whole, or not there.
 
 Enters: columns of candles that fit, in the order of the log. Leaves: a file that `models.candle_files` reads.
 Does not know: Kafka.
@@ -17,6 +17,7 @@ from models.candle_rows import COLUMNS
 from models.decode import Columns
 from models.parquet_files import SUFFIX
 from models.series import Series
+from models.whole_file import PARTIAL, whole
 
 Sink = Callable[[Columns, Sequence[Series]], None]
 """Takes candles `(n,)` and the series that their rows point to."""
@@ -35,22 +36,21 @@ def into_file(out: Path) -> Iterator[Sink]:
 
 @contextmanager
 def _into_csv(out: Path) -> Iterator[Sink]:
-    with out.open("w", encoding="ascii") as file:
-        file.write(",".join(COLUMNS) + "\n")
+    with whole(out) as file:
+        file.write((",".join(COLUMNS) + "\n").encode())
         yield lambda columns, series: file.writelines(_lines(columns, series))
 
 
-def _lines(columns: Columns, series: Sequence[Series]) -> Iterator[str]:
+def _lines(columns: Columns, series: Sequence[Series]) -> Iterator[bytes]:
     prices = zip(*(column.tolist() for column in _ohlcv(columns)), strict=True)
     for row, close_ms, ohlcv in zip(columns.row.tolist(), columns.close_time_ms.tolist(), prices, strict=True):
         own = series[row]
-        yield f"{close_ms - own.timeframe_ms},{own.symbol},{','.join(map(repr, ohlcv))}\n"
+        yield f"{close_ms - own.timeframe_ms},{own.symbol},{','.join(map(repr, ohlcv))}\n".encode("ascii")
 
 
 @contextmanager
 def _into_parquet(out: Path) -> Iterator[Sink]:
     """Some 50 bytes of memory a candle until the end."""
-    from models.parquet_files import PARTIAL
     from models.parquet_writing import Columns as FileColumns
     from models.parquet_writing import write_file
 

@@ -22,6 +22,7 @@ import msgspec
 from models.bundle import digest
 from models.errors import CandlewickError
 from models.events import RetrainJob, encode
+from models.whole_file import unwritable
 
 KEPT = 5
 """Folders of jobs that stay to be looked at; beside them those that a run is in."""
@@ -109,7 +110,7 @@ class JobFolder:
         try:
             yield
         except OSError as error:
-            raise FolderFailed(f"{self.path} cannot be written ({error.strerror}); free some space") from error
+            raise FolderFailed(unwritable(self.path, error)) from error
 
     def bundle(self, sha256: str) -> Path:
         """Where `candlewick train --out` of this folder puts a bundle."""

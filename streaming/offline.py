@@ -17,9 +17,12 @@ from models.activation import Epoch, Slot, Timeline
 from models.bundle_file import read_bundle
 from models.decode import Batch
 from models.engine import Engine
+from models.errors import CandlewickError
 from models.events import Message
 from models.pending import Served
+from models.series import timeframe_name
 from models.serving import ServingBundle, make_ready
+from models.whole_file import told, whole
 from streaming.live import Source, load
 from streaming.replay import CLOSES_A_TURN, Progress, turns
 
@@ -28,13 +31,16 @@ def predict_files(bundle_file: Path, source: Source, out: Path) -> dict[str, Any
     """Write every signal that the bundle gives on these candles; it covers all closes.
 
     Raises:
-        CandlewickError: the candles or the bundle cannot be used.
+        CandlewickError: the candles or the bundle cannot be used, or the file cannot be written.
     """
     read_bundle(bundle_file)
     bundle = make_ready(bundle_file.read_bytes())
     table = load(source)
+    if table.timeframe_ms != bundle.spec.timeframe_ms:
+        own = timeframe_name(bundle.spec.timeframe_ms)
+        raise CandlewickError(f"{bundle_file} is for candles of {own}, these are of {table.timeframe}; give it its own")
     counted: Counter[str] = Counter()
-    with out.open("wb") as file:
+    with told(out), whole(out) as file:
         records = (turn.messages for turn in turns(table, {}, 1, CLOSES_A_TURN, Progress()))
         for served in serve_offline(bundle, records):
             for message in served.messages(0):

@@ -91,12 +91,7 @@ class Child:
                 return
             delay_s = allowed.next_delay_s(time.monotonic(), code)
             if delay_s is None:
-                ended = (
-                    f"ended {MAX_RESTARTS + 1} times within {WINDOW_S / 60:g} minutes, the last time with code {code}"
-                )
-                if code == SHUT_OUT:
-                    ended = "was shut out again: another one of its name is kept running somewhere, stop one of them"
-                raise CandlewickError(f"{self.name} {ended}; the end of {self._log}:\n{self._log_end()}")
+                raise CandlewickError(f"{self.name} {_ended(code)}; the end of {self._log}:\n{self._log_end()}")
             self.restarts += 1
             delay_s *= random.uniform(0.8, 1.2)
             logger.warning("restarting child=%s code=%s in_s=%.1f log=%s", self.name, code, delay_s, self._log)

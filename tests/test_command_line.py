@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from candlewick import main
+from candlewick import Time, main
 from tests.exchange.tape import SAMPLE
 from tests.models.make_bundle import make_bundle
 
@@ -136,4 +136,29 @@ def test_command_without_memory_enough_says_so_and_the_mend(fails: str, tmp_path
     assert done.returncode == 1
     assert done.stderr.startswith("candlewick: memory ran out (")
     assert "CANDLEWICK_TRAIN__MEMORY_MB" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [["schemas", "--out", "file/x"], ["demo", "--keep", "file/x"]])
+def test_path_that_cannot_be_used_is_told_in_one_line(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = python(tmp_path, "-m", "candlewick", *words)
+    assert done.returncode == 1
+    assert done.stderr == "candlewick: file/x: Not a directory; is the path right, and yours?\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "time_ms"), [("0", 0), ("2025-05-30", 1_748_563_200_000), ("1748563200000", 1_748_563_200_000)]
+)
+def test_time_is_a_date_or_milliseconds(text: str, time_ms: int) -> None:
+    assert Time().convert(text, None, None) == time_ms
+
+
+@pytest.mark.parametrize("text", ["1748563200", "yesterday", "-5"])
+def test_time_in_seconds_or_none_at_all_is_refused(text: str, tmp_path: Path) -> None:
+    done = python(tmp_path, "-m", "candlewick", "export", "--until", text, "--out", "out.csv")
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        f"candlewick: --until {text!r}" if not text.isdecimal() else f"candlewick: --until {text} must"
+    )
     assert len(done.stderr.splitlines()) == 1

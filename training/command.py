@@ -201,6 +201,9 @@ def _write(report: dict[str, Any], options: TrainOptions) -> None:
 
         write_html(options.out, report)
         write_card(options.out, report)
+        return
+    for name in ("report.html", "model-card.md"):  # of a bundle trained here before: they would pass for this one's
+        (options.out / name).unlink(missing_ok=True)
 
 
 def _plain(options: TrainOptions) -> dict[str, Any]:

@@ -30,9 +30,10 @@ from models.candle_kernel import ORIGINS
 from models.decode import Columns, decode_batch
 from models.errors import CandlewickError
 from models.folder_lock import alone
-from models.parquet_writing import make_dataset, told
+from models.parquet_writing import make_dataset
 from models.places import Place, place
 from models.series_table import SeriesTable
+from models.whole_file import told
 from streaming import health, metrics
 from streaming.clients import new_member, started
 from streaming.history.records import OWN_ORIGINS, batch_of, can_be_named, rows_of
@@ -49,6 +50,7 @@ BATCH_RECORDS = 20_000
 POLL_MS = 500
 SESSION_TIMEOUT_S = 10.0
 STALL_S = 60.0
+COMMIT_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class Archiver:
         self._tps: list[TopicPartition] = []
         self._flushed_s = self._merged_s = self._moved_s = time.monotonic()
         self._lag = 0  # records
+        self._ending = False
         self.done = Archived()
 
     def ailment(self) -> str | None:
@@ -162,11 +165,21 @@ class Archiver:
             )
 
     async def run(self) -> None:
-        """Archive until cancelled."""
-        while True:
+        """Archive until cancelled; what was read by then is put into the parts."""
+        archiving = asyncio.ensure_future(self._archive())
+        try:
+            await asyncio.shield(archiving)
+        finally:  # never in the middle of a step, whose files a thread may be writing
+            self._ending = True
+            await archiving
+
+    async def _archive(self) -> None:
+        while not self._ending:
             await self._step()
             await self._write_what_is_due()
             await self._measure()
+        await self._flush()
+        await self._merge()
 
     async def _measure(self) -> None:
         """How far behind the topic's end this is; transactions under way lie beyond that."""
@@ -261,8 +274,9 @@ class Archiver:
         if not offsets:
             return
         try:
-            await self._consumer.commit(offsets)
-        except KafkaError as error:
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                await self._consumer.commit(offsets)
+        except (KafkaError, TimeoutError) as error:
             logger.info("not committed error=%r", error)
 
 

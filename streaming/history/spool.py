@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from models.candle_rows import VALUES
 from models.errors import CandlewickError
-from models.parquet_files import PARTIAL
-from models.parquet_writing import merge_rows, told, whole, write_arrow
+from models.parquet_writing import merge_rows, write_arrow
 from models.places import Place
 from models.series import Series
 from models.series_rows import SeriesRows, united
+from models.whole_file import PARTIAL, told, whole
 from streaming.history.witness import Witness
 
 ARCHIVE = "_archive"

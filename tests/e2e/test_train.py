@@ -74,7 +74,7 @@ def wait_event(system: System, name: str, fits: Callable[[JobEvent], bool], time
 
     async def first() -> JobEvent:
         async with asyncio.timeout(timeout_s):
-            async for record in read_topic(system.settings, "job-events", follow=True):
+            async for record in read_topic(system.settings, "job-events", at_end=lambda: None):
                 event = decode_job_event(record.value)
                 if event.job == name and fits(event):
                     return event

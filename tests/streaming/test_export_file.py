@@ -54,10 +54,11 @@ def test_into_file_parquet_of_nothing_is_an_empty_table(tmp_path: Path) -> None:
     assert parquet.read_table(tmp_path / "a.parquet").num_rows == 0
 
 
-def test_into_file_parquet_that_fails_on_the_way_keeps_the_old_file(tmp_path: Path) -> None:
-    with into_file(tmp_path / "a.parquet") as sink:
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_into_file_that_fails_on_the_way_keeps_the_old_file(tmp_path: Path, name: str) -> None:
+    with into_file(tmp_path / name) as sink:
         sink(columns([1], [1]), SERIES)
-    before = (tmp_path / "a.parquet").read_bytes()
-    with pytest.raises(IndexError), into_file(tmp_path / "a.parquet") as sink:
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(IndexError), into_file(tmp_path / name) as sink:
         sink(columns([7], [1]), SERIES)  # a series that is not there
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.parquet": before}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: before}

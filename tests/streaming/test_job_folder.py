@@ -86,7 +86,7 @@ def test_leave_removes_candles_and_leaves_the_rest(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_made_says_so_and_the_mend(tmp_path: Path) -> None:
     (tmp_path / "jobs").write_text("a file lies in the way")
-    with pytest.raises(FolderFailed, match="free some space"):
+    with pytest.raises(FolderFailed, match="name another place"):
         JobFolder(tmp_path, JOB).make()
 
 

@@ -66,17 +66,24 @@ def test_offline_signals_prove_nothing_and_are_replayed() -> None:
     }
 
 
-def test_predict_files_writes_every_signal_and_counts_every_candle(tmp_path: Path) -> None:
+@pytest.fixture
+def candles(tmp_path: Path) -> Path:
+    """The table as a file."""
     lines = ["timestamp_ms,symbol,open,high,low,close,volume"]
     whole = table()
     for s, symbol in enumerate(whole.symbols):
         for at in np.flatnonzero(whole.present[s]).tolist():
             numbers = ",".join(map(repr, whole.ohlcv[:, s, at].tolist()))
             lines.append(f"{whole.open_time_ms[at]},{symbol.replace('/', '')},{numbers}")
-    (tmp_path / "candles.csv").write_text("\n".join(lines) + "\n")
+    path = tmp_path / "candles.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_predict_files_writes_every_signal_and_counts_every_candle(candles: Path, tmp_path: Path) -> None:
     (tmp_path / "bundle").write_bytes(BLOB)
     out = tmp_path / "signals.jsonl"
-    result = predict_files(tmp_path / "bundle", Source([tmp_path / "candles.csv"]), out)
+    result = predict_files(tmp_path / "bundle", Source([candles]), out)
     written = [decode_signal(line) for line in out.read_bytes().splitlines()]
     assert_same_signals(written, signals_offline(50))
     assert result == {"candles": 180, "signals": len(written), "withheld": 180 - len(written), "out": str(out)}
@@ -87,3 +94,17 @@ def test_predict_files_of_a_broken_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CandlewickError, match="is no bundle that can be used"):
         predict_files(tmp_path / "bundle", Source([tmp_path]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_predict_files_of_another_timeframe_is_refused(candles: Path, tmp_path: Path) -> None:
+    (tmp_path / "bundle").write_bytes(make_bundle(lookback=8, hidden=4, timeframe_ms=5 * MINUTE))
+    with pytest.raises(CandlewickError, match="bundle is for candles of 5m, these are of 1m"):
+        predict_files(tmp_path / "bundle", Source([candles]), tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["none/out", "folder"])
+def test_predict_files_to_where_nothing_can_be_written_says_so(name: str, candles: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "bundle").write_bytes(BLOB)
+    with pytest.raises(CandlewickError, match=f"{name} cannot be written .*; name another place"):
+        predict_files(tmp_path / "bundle", Source([candles]), tmp_path / name)

@@ -50,6 +50,8 @@ def test_signals_are_listed_once_each_in_order_of_their_closes(system: System) -
     assert sorted(listed) == sorted(ONCE)
     assert [slot for _, slot in listed] == [slot for _, slot in ONCE]
     assert said(system.lines("signals", "--symbol", ETH, "--last", "2")) == [(ETH, 2), (ETH, 3)]
+    assert said(system.lines("signals", "--symbol", "ETHUSDT", "--last", "1")) == [(ETH, 3)]
+    assert system.lines("signals", "--symbol", "DOGE/USDT") == []
 
 
 def test_signals_followed_come_once_each_as_they_are_written(system: System) -> None:
@@ -59,3 +61,12 @@ def test_signals_followed_come_once_each_as_they_are_written(system: System) -> 
     eventually(lambda: {(BTC, 4), (ETH, 4)} <= set(said(follower.lines)) or follower.code is not None)
     assert sorted(said(follower.lines)) == sorted([*ONCE, (BTC, 4), (ETH, 4)])
     assert follower.terminate() == 143
+
+
+def test_signals_followed_begin_with_the_last_ones_of_the_symbol(system: System) -> None:
+    words = ("signals", "--follow", "--json", "--symbol", ETH, "--last", "2")
+    follower = system.worker("follower", "-m", "candlewick", *words)
+    eventually(lambda: len(follower.lines) >= 2 or follower.code is not None, 120)
+    run(write(system.settings, [(BTC, 4), (ETH, 3), (ETH, 4)]))
+    eventually(lambda: len(follower.lines) >= 3 or follower.code is not None)
+    assert said(follower.lines) == [(ETH, 2), (ETH, 3), (ETH, 4)]

@@ -227,7 +227,7 @@ def test_archive_beside_another_archiver_is_refused(
 
 
 def test_archive_into_a_folder_that_cannot_be_written_says_so(settings: Settings) -> None:
-    with pytest.raises(CandlewickError, match=r"/proc/none/d cannot be written .*; name another folder"):
+    with pytest.raises(CandlewickError, match=r"/proc/none/d cannot be written .*; name another place"):
         run(run_archive(settings, ArchiveOptions("/proc/none/d", once=True), as_json=True))
 
 
@@ -264,6 +264,8 @@ def test_archive_that_stays_writes_what_comes_and_ends_when_cancelled(
 
     run(stay())
     assert json.loads(capsys.readouterr().out) == {"ready": ["archive"]}
+    assert on_the_way(out) == []  # it was put into the parts before it ended
+    assert_holds(out, bars(0, 4))
     archived(settings, out, capsys)
     assert_holds(out, bars(0, 4))
 
