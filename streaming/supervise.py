@@ -32,6 +32,8 @@ LOG_BYTES = 10 << 20
 LOG_LOOK_S = 5.0
 LINE_BYTES = 64 << 10
 POLL_S = 0.02
+MENDABLE = "candlewick: "
+"""So begins what a command says of an error with a mend, as its last line."""
 
 
 class Restarts:
@@ -91,7 +93,7 @@ class Child:
                 return
             delay_s = allowed.next_delay_s(time.monotonic(), code)
             if delay_s is None:
-                raise CandlewickError(f"{self.name} {_ended(code)}; the end of {self._log}:\n{self._log_end()}")
+                raise CandlewickError(f"{self.name} {_ended(code)}; {self._last_words()}")
             self.restarts += 1
             delay_s *= random.uniform(0.8, 1.2)
             logger.warning("restarting child=%s code=%s in_s=%.1f log=%s", self.name, code, delay_s, self._log)
@@ -159,8 +161,12 @@ class Child:
             process.kill()
             await _exit_code(process)
 
-    def _log_end(self) -> str:
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-12:])
+    def _last_words(self) -> str:
+        """What it said that a person can mend, else the end of its log."""
+        end = self._log.read_text(errors="replace").splitlines()[-12:]
+        if end and end[-1].startswith(MENDABLE):
+            return f"it says: {end[-1].removeprefix(MENDABLE)} (its log is {self._log})"
+        return f"the end of {self._log}:\n" + "\n".join(end)
 
 
 async def _exit_code(process: asyncio.subprocess.Process) -> int:

@@ -156,6 +156,21 @@ def test_child_that_cannot_be_kept_is_given_up_with_the_end_of_its_log(tmp_path:
 
 
 @pytest.mark.usefixtures("no_patience")
+def test_child_that_says_what_a_person_can_mend_is_given_up_with_that_line_alone(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        kept = child(tmp_path, "echo Traceback >&2; echo candlewick: there is no symbol NOPE/USDT >&2; exit 1")
+        with pytest.raises(CandlewickError) as given_up:
+            await kept.keep()
+        log = tmp_path / "logs" / "tiny.log"
+        assert str(given_up.value) == (
+            "tiny ended 6 times within 10 minutes, the last time with code 1; "
+            f"it says: there is no symbol NOPE/USDT (its log is {log})"
+        )
+
+    within_deadline(scenario())
+
+
+@pytest.mark.usefixtures("no_patience")
 def test_child_that_another_one_shuts_out_again_is_given_up_after_one_restart(tmp_path: Path) -> None:
     async def scenario() -> None:
         kept = child(tmp_path, f"echo another process took over >&2; exit {SHUT_OUT}")
