@@ -147,11 +147,18 @@ def _cells(text: bytes) -> Iterator[tuple[int, list[str]]]:
 
 
 def _row(cells: list[str], names: dict[str, int]) -> tuple[float, ...]:
-    time = float(cells[0])
+    time = _number(cells[0])
     if not time.is_integer() or abs(time) >= MAX_TIME_MS:
-        raise ValueError(f"timestamp_ms {cells[0]!r} is not a time in milliseconds")
+        raise ValueError(f"timestamp_ms {cells[0]!r} is not a time in UTC milliseconds")
     values = [float(cell) if cell else np.nan for cell in cells[2:]]
     return (time, names.setdefault(cells[1], len(names)), *values)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
 
 
 def _joined(path: Path, blocks: list[Block], names: dict[str, int]) -> FileRows:

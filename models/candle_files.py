@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import candle_csv
-from models.candle_rows import ELSEWHERE, FileRows, empty_columns, judge_times, judge_values, spacings
+from models.candle_rows import ELSEWHERE, FileRows, empty_columns, judge_times, judge_values, put_in_order, spacings
 from models.candle_table import CandleTable, RejectedRow, build_table
 from models.errors import CandlewickError, InvalidMessage
 from models.parquet_files import SUFFIX, Asked, folder_keys, is_asked, read_parquet
@@ -71,6 +71,8 @@ def judge_candles(paths: Sequence[Place], *, exchange: str = "binance", timefram
     Raises:
         CandlewickError: nothing to read, no header, several timeframes, or no usable row.
     """
+    if not exchange or "|" in exchange:
+        raise CandlewickError(f"{exchange!r} is no exchange that a key can name; give one like binance")
     files = _read_files(candle_paths(paths), Asked(exchange, timeframe))
     length_ms = _timeframe_ms(files, timeframe)
     for rows in files:
@@ -78,7 +80,7 @@ def judge_candles(paths: Sequence[Place], *, exchange: str = "binance", timefram
     series = _join(files)
     refused = [sentence for rows in files for sentence in _refusal(rows)]
     if not series:
-        empty = f"no usable candle in {_names([rows.file for rows in files])}; are the files empty?"
+        empty = f"no usable candle in {_names([rows.file for rows in files])}{_first_bad(files)}"
         raise CandlewickError(refused[0] if refused else empty)
     rejected = [row for rows in files for row in _rejected(rows)]
     rejections = sum((rows.rejections() for rows in files), Counter[tuple[str, str]]())
@@ -173,6 +175,7 @@ def _read_file(path: Place, asked: Asked) -> FileRows:
         raise CandlewickError(f"{path} is no Parquet file; of a URL only those are read. Fetch it first")
     rows.timeframe = rows.timeframe or folder_keys(path).get("timeframe")
     judge_values(rows)
+    put_in_order(rows)
     return rows
 
 
@@ -219,7 +222,15 @@ def _no_timeframe(files: list[FileRows]) -> str:
         refusal = next(_refusal(rows), None)
         if refusal is not None:
             return refusal
-    return f"{_names(rows.file for rows in files)}: too few candles to tell their timeframe; name it"
+    return f"{_names(rows.file for rows in files)}: too few candles to tell their timeframe; name it{_first_bad(files)}"
+
+
+def _first_bad(files: list[FileRows]) -> str:
+    """What is wrong with the first row that cannot be used, as the rest of a sentence."""
+    for rows in files:
+        for n in np.flatnonzero(rows.verdict)[:1].tolist():
+            return f". {rows.file} {rows.unit} {rows.line[n]}: {rows.reason_of(n)}"
+    return ""
 
 
 def _join(files: list[FileRows]) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:

@@ -123,6 +123,21 @@ def judge_values(rows: FileRows) -> None:
     _unite_symbols(rows)
 
 
+def put_in_order(rows: FileRows) -> None:
+    """Turn a file round that has the newest candle first, as some archives do; any other order is left as it is."""
+    good = np.flatnonzero(rows.good)
+    first = rows.time_ms[good[rows.symbol_of[good] == rows.symbol_of[good[:1]]]]
+    if (np.diff(first[:2]) > 0).any():  # as nearly all are
+        return
+    times = [rows.time_ms[numbers] for _, numbers in rows.series()]
+    if max(map(len, times), default=0) < 2 or any((np.diff(time) >= 0).any() for time in times):
+        return
+    rows.ohlcv = rows.ohlcv[:, ::-1]
+    rows.time_ms, rows.symbol_of, rows.line = rows.time_ms[::-1], rows.symbol_of[::-1], rows.line[::-1]
+    rows.verdict = rows.verdict[::-1]
+    rows.revision = None if rows.revision is None else rows.revision[::-1]
+
+
 def _unite_symbols(rows: FileRows) -> None:
     unique = list(dict.fromkeys(rows.symbols))
     if len(unique) < len(rows.symbols):
@@ -157,11 +172,12 @@ def judge_times(rows: FileRows, timeframe_ms: int) -> None:
 
 
 def empty_columns(rows: FileRows) -> Sequence[str]:
-    """The names of the columns that hold no number in any row."""
-    return [name for name, column in zip(VALUES, rows.ohlcv, strict=True) if len(column) and np.isnan(column).all()]
+    """The names of the columns that hold no number in any row that could be read."""
+    read = rows.ohlcv[:, rows.time_ms >= 0]
+    return [name for name, column in zip(VALUES, read, strict=True) if len(column) and np.isnan(column).all()]
 
 
 def _canonical(name: str) -> str:
-    if not name.isascii() or not 0 < len(name) <= MAX_SYMBOL_CHARS:
-        raise ValueError(f"symbol {name[:40]!r} is not 1 to 31 ASCII characters")
+    if not (name.isascii() and name.isprintable() and 0 < len(name) <= MAX_SYMBOL_CHARS) or "|" in name:
+        raise ValueError(f"symbol {name[:40]!r} is not 1 to 31 ASCII characters, none of them a bar")
     return canonical_symbol(name)

@@ -16,7 +16,9 @@ from models.errors import CandlewickError
 from models.places import Place, RemotePath
 
 PARTIAL = ".partial"
-OF_THE_PLACE = (PermissionError, NotADirectoryError, IsADirectoryError, FileNotFoundError, FileExistsError)
+OF_THE_PLACE = (
+    PermissionError, NotADirectoryError, IsADirectoryError, FileNotFoundError, FileExistsError, BrokenPipeError,
+)  # fmt: skip
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def test_notebook_run_in_order_gives_a_bundle_scores_and_predictions(
     known: dict[str, Any] = {}
     for source in sources():
         exec(compile(source, str(NOTEBOOK), "exec"), known)
-    bundle = load(known["trained"].save(tmp_path))
+    bundle = load(known["trained"].save(str(tmp_path)))
     assert bundle.spec.symbols == ("BTC/USDT", "ETH/USDT", "SOL/USDT")
     scores, predictions = known["scores"], known["predictions"]
     assert 0.7 < scores.loc["crps_vs_vol60", "value"] < 1  # real candles: the range can be foretold a little

@@ -56,7 +56,7 @@ class Fit:
 
         return digest(self.blob)
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: str | Path) -> Path:
         """Write `<folder>/<sha256>.safetensors`, which `candlewick models publish` takes.
 
         Raises:
@@ -64,7 +64,7 @@ class Fit:
         """
         from models.bundle import save
 
-        return save(self.blob, folder)
+        return save(self.blob, Path(folder))
 
     def predict(self, frame: Frame) -> dict[str, Column]:
         """Forecast every close of a frame that serving would give a signal for.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import lzma
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,7 @@ BAD_ROWS = {
     "far": (f"{10**300},BTCUSDT,2,3,1,2,1", "not a time"),
     "past": (f"{-60000},BTCUSDT,2,3,1,2,1", "negative"),
     "empty": (f"{START + 900 * MINUTE},BTCUSDT,2,3,1,2,", "volume is not finite"),
+    "bar in the symbol": (f"{START + 900 * MINUTE},A|B/USDT,2,3,1,2,1", "none of them a bar"),
     "no time": (",BTCUSDT,2,3,1,2,1", "not a candle"),
     "quote": (f'{START + 900 * MINUTE},"BTCUSDT,2,3,1,2,1', "not a candle"),
     "zero byte": (f"{START + 900 * MINUTE},BTCUSDT,2,3,1,2,1\0", "not a candle"),
@@ -117,10 +119,51 @@ def test_read_candles_of_two_names_of_one_symbol_is_one_series(tmp_path: Path) -
     assert [(bad.line, bad.reason) for bad in table.rejected] == [(22, "a row of this symbol and time came before")]
 
 
+@pytest.mark.parametrize("exchange", ["", "a|b"])
+def test_read_candles_of_an_exchange_that_no_key_can_name_is_refused(tmp_path: Path, exchange: str) -> None:
+    with pytest.raises(CandlewickError, match="is no exchange that a key can name"):
+        read_candles([write(tmp_path / "a.csv", candle_lines())], exchange=exchange)
+
+
 @pytest.mark.parametrize("nothing", ["nan", ""])
 def test_read_candles_of_a_column_without_a_number_names_it(tmp_path: Path, nothing: str) -> None:
     lines = [line.rpartition(",")[0] + f",{nothing}" for line in candle_lines()]
     with pytest.raises(CandlewickError, match=r"a\.csv: no number in the whole column volume; mend or leave out"):
+        read_candles([write(tmp_path / "a.csv", lines)])
+
+
+def test_read_candles_with_the_newest_first_is_the_same(tmp_path: Path) -> None:
+    lines = [line for pair in zip(candle_lines(), candle_lines("ETHUSDT"), strict=True) for line in pair]
+    lines.insert(20, f"{START},BTCUSDT,no candle,3,1,2,1")
+    table = read_candles([write(tmp_path / "a.csv", lines[::-1])])
+    there = read_candles([write(tmp_path / "b.csv", lines)])
+    np.testing.assert_array_equal(table.ohlcv, there.ohlcv)
+    assert table.rows == 80
+    assert [bad.line for bad in table.rejected] == [2 + len(lines) - 1 - 20]
+    assert [bad.line for bad in there.rejected] == [2 + 20]
+
+
+def test_read_candles_with_one_symbol_newest_first_and_one_not_is_refused(tmp_path: Path) -> None:
+    lines = candle_lines()[::-1] + candle_lines("ETHUSDT")
+    with pytest.raises(CandlewickError, match=r"39 of 80 rows cannot be used.*out of order"):
+        read_candles([write(tmp_path / "a.csv", lines)])
+
+
+ODD: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
+    "dates": (lambda cells: ["2025-05-30T00:00:00Z", *cells[1:]], "'2025-05-30T00:00:00Z' is not a time in UTC milli"),
+    "thousands": (lambda cells: [*cells[:2], '"1,000"', *cells[3:]], "could not convert string to float: '1,000'"),
+    "swapped columns": (lambda cells: [*cells[:3], cells[4], cells[3], *cells[5:]], "high is below low"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+@pytest.mark.parametrize("bars", [5, 40])
+def test_read_candles_of_which_none_can_be_used_tells_what_is_wrong_with_the_first(
+    tmp_path: Path, case: str, bars: int
+) -> None:
+    change, reason = ODD[case]
+    lines = [",".join(change(line.split(","))) for line in candle_lines(bars=range(bars))]
+    with pytest.raises(CandlewickError, match=rf"line 2: .*{reason}"):
         read_candles([write(tmp_path / "a.csv", lines)])
 
 

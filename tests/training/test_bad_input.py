@@ -140,7 +140,7 @@ def test_evaluate_of_what_is_no_bundle_names_the_file_and_the_mend(bad_bundle: P
 
 def test_judge_against_what_is_no_bundle_names_the_file_and_the_mend(bad_bundle: Path, candles: Path) -> None:
     challenger = save(BLOB, bad_bundle.parent)
-    span = ["--candles", candles, "--from", 1, "--until", 2]
+    span = ["--candles", candles, "--from", 0, "--until", "2025-05-30"]
     said = refusal_of("judge", "--challenger", challenger, "--champion", bad_bundle, *span)
     assert said.startswith(f"the champion's file {bad_bundle} cannot serve (")
     assert said.endswith("give the one that serves")

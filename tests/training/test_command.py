@@ -64,6 +64,13 @@ def test_train_leaves_a_bundle_that_serves_and_a_report_of_it(candles: Path, tmp
     assert report["peak_memory_mb"] > 100
 
 
+def test_train_with_a_brief_report_leaves_no_card_of_another_bundle(candles: Path, tmp_path: Path) -> None:
+    for name in ("report.html", "model-card.md"):
+        (tmp_path / name).write_text("of the bundle before")
+    path = train(small(candles, tmp_path))
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, "report.json"}
+
+
 def test_train_until_is_the_last_bar_that_a_label_saw(candles: Path, tmp_path: Path) -> None:
     path = train(small(candles, tmp_path, horizon=5))
     spec, report = load(path).spec, report_of(path)
