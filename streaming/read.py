@@ -116,6 +116,12 @@ def _date(time_ms: int) -> datetime:
     return datetime.fromtimestamp(time_ms / 1000, UTC)
 
 
+def _time(time_ms: int) -> str:
+    """With seconds where there are some, as bars of seconds have them."""
+    at = _date(time_ms)
+    return f"{at:%Y-%m-%d %H:%M:%S}Z" if at.second else f"{at:%Y-%m-%d %H:%M}Z"
+
+
 async def print_signals(settings: Settings, follow: bool, symbol: str | None, last: int, as_json: bool) -> None:
     """The last signals in order of their closes; followed, then new ones in the order of their coming; each once.
 
@@ -156,11 +162,9 @@ def _canonical(symbol: str | None) -> str | None:
 def _signal_line(signal: Signal, as_json: bool) -> str:
     if as_json:
         return msgspec.json.encode(signal).decode()
-    at = _date(signal.close_time_ms)
-    time = f"{at:%Y-%m-%d %H:%M:%S}" if at.second else f"{at:%Y-%m-%d %H:%M}"
     proven = "+".join(signal.proven) or "none"
     return (
-        f"{time}Z {signal.symbol:<10} {signal.timeframe:>3} close {signal.close:<12.8g}"
+        f"{_time(signal.close_time_ms)} {signal.symbol:<10} {signal.timeframe:>3} close {signal.close:<12.8g}"
         f" range {signal.expected_range_bps:6.1f} bps  {signal.interval_coverage:.0%} in"
         f" {signal.interval_low:.8g}..{signal.interval_high:.8g}  up {signal.probability_up:.3f}"
         f"  proven {proven}  {signal.model} {signal.bundle[:8]} epoch {signal.epoch}"
@@ -189,10 +193,9 @@ async def print_models(settings: Settings, as_json: bool) -> None:
         if as_json:
             _line(json.dumps({"epoch": offset, **msgspec.to_builtins(activation)}))
         else:
-            since = _date(activation.effective_from_ms)
+            since = _time(activation.effective_from_ms)
             _line(
-                f"epoch {offset:<5} {activation.model:<16} {activation.bundle[:12]}  from {since:%Y-%m-%d %H:%M}Z  "
-                f"{activation.reason}"
+                f"epoch {offset:<5} {activation.model:<16} {activation.bundle[:12]}  from {since}  {activation.reason}"
             )
     for offset, reason in view.refused:
         _line(json.dumps({"refused": offset, "reason": reason}) if as_json else f"refused {offset:<4} {reason}")

@@ -75,3 +75,15 @@ def test_scoreboard_goes_on_behind_junk_and_counts_it(settings: Settings) -> Non
     run(scene())
     assert (board.signals, board.outcomes, board.skipped) == (1, 0, 14)
     assert [signal.model for signal in board.last()] == ["default-1m"]
+
+
+def test_print_signals_for_a_person_tells_seconds_where_there_are_some(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signals = [
+        changed(make_signal(BTC, 1), close_time_ms=time_ms) for time_ms in (1_748_563_200_000, 1_748_563_201_000)
+    ]
+    run(write(settings, [Message(BTC.key, encode(each), 0) for each in signals], "signals"))
+    run(print_signals(settings, follow=False, symbol=None, last=0, as_json=False))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("Z")[0] for line in lines] == ["2025-05-30 00:00", "2025-05-30 00:00:01"]
