@@ -174,9 +174,8 @@ class EmbeddedKafka:
             process = subprocess.Popen(  # noqa: S603 - our own command line
                 [*command, *tool, *options],
                 cwd=self._folder,
-                pass_fds=(
-                    lock,
-                ),  # if this process is killed meanwhile, the folder stays locked until the tool has ended
+                # If this process is killed meanwhile, the folder stays locked until the tool has ended.
+                pass_fds=(lock,),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
