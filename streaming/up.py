@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from models.errors import CandlewickError
 from streaming.clients import new_admin, started
@@ -139,24 +139,31 @@ def _pass_on(done: asyncio.Task[None], failed: asyncio.Future[None]) -> None:
 def _child(settings: Settings, role: str, index: int) -> Child:
     if settings.kafka.bootstrap_servers is None:
         raise CandlewickError("a role needs to know its Kafka; this is a mistake of the caller")
-    env = os.environ | environment(settings)
+    env = environment(settings, os.environ)
     if settings.metrics_port:
         env["CANDLEWICK_METRICS_PORT"] = str(settings.metrics_port + index)
     command = [sys.executable, "-m", "candlewick", "run", role, "--with-parent"]
     return Child(role, command, env, settings.data_dir / "logs" / f"{role}.log")
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    """Variables that give a child these very settings; secrets it has from where this process has them."""
-    variables: dict[str, str] = {}
-    for name, value in settings.model_dump(mode="json").items():
-        fields = {f"__{inner}": each for inner, each in value.items()} if isinstance(value, dict) else {"": value}
-        for inner, each in fields.items():
-            if each is not None and not isinstance(_raw(settings, name, inner), SecretStr):
-                variables[f"CANDLEWICK_{name}{inner}".upper()] = str(each)
-    return variables
+def environment(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:
+    """Variables that give a child these very settings, whatever else is set around it or in a `.env`.
+
+    A group is one variable as JSON, which can say none and empty too; secrets it has from where this process has them.
+    """
+    kept = {name: value for name, value in around.items() if not _is_overruled(settings, name.upper())}
+    groups = {name: value for name, value in settings if isinstance(value, BaseModel)}
+    plain = {name: str(value) for name, value in settings if name not in groups}
+    told = plain | {name: group.model_dump_json(exclude=_secrets(group)) for name, group in groups.items()}
+    return kept | {f"CANDLEWICK_{name.upper()}": value for name, value in told.items()}
 
 
-def _raw(settings: Settings, name: str, inner: str) -> object:
-    value = getattr(settings, name)
-    return getattr(value, inner.removeprefix("__")) if inner else value
+def _is_overruled(settings: Settings, variable: str) -> bool:
+    name, _, inner = variable.removeprefix("CANDLEWICK_").lower().partition("__")
+    if not variable.startswith("CANDLEWICK_") or name not in type(settings).model_fields:
+        return False
+    return inner not in _secrets(getattr(settings, name))
+
+
+def _secrets(group: Any) -> set[str]:
+    return {name for name, value in group if isinstance(value, SecretStr)} if isinstance(group, BaseModel) else set()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from models.errors import CandlewickError
 from streaming.monitor import Monitor
-from streaming.up import System
+from streaming.settings import ExchangeSettings, KafkaSettings, Settings, TrainSettings
+from streaming.up import System, environment
 from tests.e2e.system import settings_of
 
 
@@ -55,3 +58,29 @@ def test_or_fail_raises_what_ended_the_system_and_ends_the_work(tmp_path: Path) 
 
 def test_monitor_that_is_stopped_before_it_has_begun_ends_quietly(tmp_path: Path) -> None:
     asyncio.run(Monitor(settings_of("127.0.0.1:1", "none.", tmp_path)).stop())
+
+
+def test_environment_gives_a_child_these_very_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`up --top 50` served the symbols of a `.env`, and the demo trained on the dataset of the settings around it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("CANDLEWICK_EXCHANGE__SYMBOLS=ETH/USDT\nCANDLEWICK_TRAIN__DATASET=/elsewhere\n")
+    around = {"PATH": "/bin", "candlewick_train__dataset": "/elsewhere", "CANDLEWICK_KAFKA__SASL_PASSWORD": "secret"}
+    around |= {"CANDLEWICK_BROKER__JAVA_HOME": "/java", "CANDLEWICK_CACHE_DIR": "/cache"}
+    kafka = KafkaSettings(bootstrap_servers="one:1", sasl_password=SecretStr("secret"))
+    wanted = Settings(
+        kafka=kafka, exchange=ExchangeSettings(symbols="", top=50), train=TrainSettings(), data_dir=tmp_path
+    )  # fmt: skip
+    child = environment(wanted, around)
+    assert child["PATH"] == "/bin"
+    assert child["CANDLEWICK_CACHE_DIR"] == "/cache"
+    assert [name for name, value in child.items() if "secret" in value] == ["CANDLEWICK_KAFKA__SASL_PASSWORD"]
+    monkeypatch.setattr(os, "environ", child)
+    assert Settings() == wanted
+
+
+def test_environment_yields_to_a_variable_of_one_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job's commands are given Kafka's address beside it."""
+    wanted = settings_of("one:1", "mine.", tmp_path)
+    monkeypatch.setattr(os, "environ", environment(wanted, {}) | {"CANDLEWICK_KAFKA__BOOTSTRAP_SERVERS": "two:2"})
+    assert Settings().kafka.bootstrap_servers == "two:2"
+    assert Settings().topic("candles") == "mine.candles"
