@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -44,6 +46,69 @@ def test_help_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     done = python(tmp_path, "-c", code, *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "IMPORTED []"
+
+
+HOLD = """
+import asyncio, signal, sys, tempfile, time
+import candlewick
+
+async def hold(folder):
+    print(folder, flush=True)
+    await asyncio.sleep(60)
+
+@candlewick.main.command("hold")
+def hold_command():
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        if sys.argv[1] == "awaits":
+            candlewick._run(hold(folder))
+        else:
+            print(folder, flush=True)
+            time.sleep(60)
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[2] == "nohup" else signal.SIG_DFL)
+candlewick.main(["hold"])
+"""
+
+
+@pytest.fixture
+def holding(tmp_path: Path) -> Iterator[Callable[[str, str], subprocess.Popen[str]]]:
+    """Starts a command that holds a temporary folder; it says so once it does."""
+    with ExitStack() as stack:
+
+        def start(how: str, hangs_up: str) -> subprocess.Popen[str]:
+            command = [sys.executable, "-c", HOLD, how, hangs_up]
+            env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+            process = stack.enter_context(
+                subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True)
+            )
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            assert Path(tmp_path, process.stdout.readline().strip()).is_dir()
+            return process
+
+        yield start
+
+
+@pytest.mark.parametrize("how", ["awaits", "works"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_command_asked_to_end_by_a_signal_takes_away_what_it_made(
+    holding: Callable[[str, str], subprocess.Popen[str]], how: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    """A closed terminal is a SIGHUP; the demo left its folder with all of its Kafka behind."""
+    process = holding(how, "")
+    process.send_signal(number)
+    assert process.wait(30) == 128 + number
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["awaits", "works"])
+def test_command_under_nohup_outlives_its_terminal(
+    holding: Callable[[str, str], subprocess.Popen[str]], how: str
+) -> None:
+    process = holding(how, "nohup")
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 128 + signal.SIGTERM
 
 
 def commands(group: click.Group, *before: str) -> Iterator[tuple[str, click.Command]]:
