@@ -157,6 +157,16 @@ def ended_like_ctrl_c() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _open_what_is_closed() -> None:
+    """Where stdin, stdout or stderr is closed, nothing takes its place: not a file that then is written into."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest that is free
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
 MORE_MEMORY = (
     "Give fewer candles or symbols, or more memory; a job has CANDLEWICK_TRAIN__MEMORY_MB, and reads no more than "
     "CANDLEWICK_TRAIN__HISTORY_BARS"
@@ -194,6 +204,9 @@ class Commands(click.Group):
             if _is_of_memory(error):
                 click.echo(f"candlewick: memory ran out ({error}). {MORE_MEMORY}", err=True)
                 ctx.exit(1)
+            if "home directory" in str(error) and isinstance(error, RuntimeError):  # pathlib's
+                click.echo("candlewick: nobody knows your home folder; set HOME", err=True)
+                ctx.exit(1)
             if not type(error).__module__.startswith("aiokafka."):
                 raise
             click.echo(f"candlewick: Kafka failed ({error!r}). Is it up? Try again once it is", err=True)
@@ -205,6 +218,7 @@ class Commands(click.Group):
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Live exchange candles in, calibrated and accountable signals out, over Kafka."""
+    _open_what_is_closed()
     if ctx.invoked_subcommand != "run":  # roles end in their own way; before they have begun, at once
         ctx.with_resource(ended_like_ctrl_c())
 

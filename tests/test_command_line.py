@@ -227,3 +227,25 @@ def test_time_in_seconds_or_none_at_all_is_refused(text: str, tmp_path: Path) ->
         f"candlewick: --until {text!r}" if not text.isdecimal() else f"candlewick: --until {text} must"
     )
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_command_where_nobody_knows_the_home_folder_says_so(tmp_path: Path) -> None:
+    code = """
+import pathlib
+import candlewick
+def unknown(_cls):
+    raise RuntimeError("Could not determine home directory.")
+pathlib.Path.home = classmethod(unknown)
+candlewick.main(["settings"])
+"""
+    done = python(tmp_path, "-c", code, XDG_DATA_HOME="")
+    assert (done.returncode, done.stderr) == (1, "candlewick: nobody knows your home folder; set HOME\n")
+
+
+def test_command_whose_output_is_closed_writes_into_nothing(tmp_path: Path) -> None:
+    code = "import os; [os.close(each) for each in range(3)]; os.execv(os.sys.executable, os.sys.argv[1:])"
+    script = "import candlewick, sys, os; candlewick.main(['schemas'], standalone_mode=False); " \
+             "print(os.open('kept', os.O_CREAT), file=open('first', 'w'))"  # fmt: skip
+    done = python(tmp_path, "-c", code, sys.executable, "-c", script)
+    assert done.returncode == 0
+    assert int((tmp_path / "first").read_text()) > 2
