@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, SecretStr
 
 from models.errors import CandlewickError
-from streaming.clients import new_admin, started
+from streaming.clients import is_of_kafka, new_admin, started
 from streaming.embedded_kafka import BrokerConfig, EmbeddedKafka
 from streaming.kafka_jars import default_cache
 from streaming.settings import Settings
@@ -28,6 +28,7 @@ from streaming.topics import create_topics
 T = TypeVar("T")
 
 POLL_S = 0.2
+REASON_S = 3.0
 ROLES = ("predict", "monitor", "train")
 """Every role that works on candles, a process each; metrics are on `metrics_port`, the next one, and so on."""
 
@@ -82,9 +83,25 @@ async def kafka(settings: Settings) -> AsyncIterator[tuple[Settings, EmbeddedKaf
             broker = await stack.enter_async_context(running(EmbeddedKafka(broker_config(settings))))
             reachable = settings.kafka.model_copy(update={"bootstrap_servers": broker.bootstrap})
             settings = settings.model_copy(update={"kafka": reachable})
+            await stack.enter_async_context(_reason_of(broker))
         async with started(new_admin(settings)) as admin:
             await create_topics(admin, settings)
         yield settings, broker
+
+
+@asynccontextmanager
+async def _reason_of(broker: EmbeddedKafka) -> AsyncIterator[None]:
+    """Where Kafka fails, say why the broker ended if it did: its clients know only that it is gone."""
+    try:
+        yield
+    except Exception as error:
+        if not is_of_kafka(error):
+            raise
+        for _ in range(int(REASON_S / POLL_S)):  # connections break a moment before the process has ended
+            if why := broker.failure():
+                raise CandlewickError(why) from error
+            await asyncio.sleep(POLL_S)
+        raise
 
 
 @asynccontextmanager

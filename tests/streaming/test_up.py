@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 from pydantic import SecretStr
 
 from models.errors import CandlewickError
 from streaming.monitor import Monitor
 from streaming.settings import ExchangeSettings, KafkaSettings, Settings, TrainSettings
-from streaming.up import System, environment
+from streaming.up import System, environment, kafka
 from tests.e2e.system import settings_of
 
 
@@ -84,3 +86,17 @@ def test_environment_yields_to_a_variable_of_one_setting(tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "environ", environment(wanted, {}) | {"CANDLEWICK_KAFKA__BOOTSTRAP_SERVERS": "two:2"})
     assert Settings().kafka.bootstrap_servers == "two:2"
     assert Settings().topic("candles") == "mine.candles"
+
+
+def test_kafka_whose_broker_died_says_why_instead_of_what_its_clients_met(tmp_path: Path) -> None:
+    """With its disk full, the demo ended with "Is it up? Try again once it is"."""
+
+    async def story() -> None:
+        async with kafka(Settings(kafka=KafkaSettings(partitions=1), data_dir=tmp_path)) as (_, broker):
+            assert broker is not None
+            assert broker.pid is not None
+            os.kill(broker.pid, signal.SIGKILL)
+            raise KafkaConnectionError("Connection closed")
+
+    with pytest.raises(CandlewickError, match="Kafka was killed from outside"):
+        asyncio.run(story())
