@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,15 +107,18 @@ async def _reason_of(broker: EmbeddedKafka) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def running(broker: EmbeddedKafka) -> AsyncIterator[EmbeddedKafka]:
-    """A broker that is ready; cancelled while it starts, it gives up."""
-    starting = asyncio.ensure_future(asyncio.to_thread(broker.start))
-    try:
-        await asyncio.shield(starting)
-        yield broker
-    finally:
-        broker.give_up()
-        await asyncio.gather(starting, return_exceptions=True)
-        await asyncio.to_thread(broker.stop)
+    """A broker that is ready; cancelled while it starts, it gives up. Left only once it has ended, whoever hurries."""
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as pool:  # waits, too, where the wait below is cancelled by a second Ctrl-C
+        starting = loop.run_in_executor(pool, broker.start)
+        try:
+            await asyncio.shield(starting)
+            yield broker
+        finally:
+            broker.give_up()
+            stopping = loop.run_in_executor(pool, broker.stop)
+            await asyncio.shield(asyncio.gather(starting, return_exceptions=True))
+            await asyncio.shield(stopping)
 
 
 @asynccontextmanager

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
 from pydantic import SecretStr
 
 from models.errors import CandlewickError
+from streaming.embedded_kafka import EmbeddedKafka
 from streaming.monitor import Monitor
 from streaming.settings import ExchangeSettings, KafkaSettings, Settings, TrainSettings
-from streaming.up import System, environment, kafka
+from streaming.up import System, environment, kafka, running
 from tests.e2e.system import settings_of
 
 
@@ -100,3 +104,41 @@ def test_kafka_whose_broker_died_says_why_instead_of_what_its_clients_met(tmp_pa
 
     with pytest.raises(CandlewickError, match="Kafka was killed from outside"):
         asyncio.run(story())
+
+
+class SlowBroker(EmbeddedKafka):
+    """Takes its time to stop, and is hurried by a second Ctrl-C meanwhile."""
+
+    def __init__(self, hurry: Callable[[], object], left: threading.Event, told: list[str]) -> None:
+        self._hurry, self._left, self._told = hurry, left, told
+
+    def start(self) -> Self:
+        return self
+
+    def give_up(self) -> None:
+        """Nothing is under way."""
+
+    def stop(self) -> None:
+        self._hurry()
+        self._left.wait(0.3)  # who does not wait has left by then
+        self._told.append("stopped")
+
+
+def test_running_broker_is_left_only_once_it_has_ended_though_one_is_in_a_hurry() -> None:
+    """Else the demo removes the folder of a broker that still writes."""
+    told: list[str] = []
+
+    async def story() -> None:
+        left = threading.Event()
+        loop, me = asyncio.get_running_loop(), asyncio.current_task()
+        assert me is not None
+        try:
+            async with running(SlowBroker(lambda: loop.call_soon_threadsafe(me.cancel), left, told)):
+                pass
+        finally:
+            told.append("left")
+            left.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(story())
+    assert told == ["stopped", "left"]
