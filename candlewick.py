@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
-from collections.abc import Coroutine
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,19 +113,58 @@ def _settings() -> Settings:
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run to the end; SIGTERM is a Ctrl-C, so that everything started is stopped."""
-    import signal
+    """Run to the end; SIGTERM and SIGHUP are a Ctrl-C, so that everything started is stopped."""
+    came: list[int] = []
 
     async def watched() -> Any:
         task = asyncio.current_task()
-        if task is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+        def end(number: int) -> None:
+            came.append(number)
+            if task is not None:
+                task.cancel()
+
+        for number in _heard():
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
         return await work
 
     try:
         return asyncio.run(watched())
     except asyncio.CancelledError:
-        raise click.exceptions.Exit(143) from None
+        raise click.exceptions.Exit(128 + came[0] if came else 1) from None
+
+
+def _heard() -> list[int]:
+    """The signals that end the work beside Ctrl-C; not the closed terminal where `nohup` has it ignored."""
+    return [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]
+
+
+@contextmanager
+def ended_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM and a closed terminal unwind what is under way: no temporary file, no worker stays behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in _heard()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _open_what_is_closed() -> None:
+    """Where stdin, stdout or stderr is closed, nothing takes its place: not a file that then is written into."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest that is free
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 MORE_MEMORY = (
@@ -162,6 +204,9 @@ class Commands(click.Group):
             if _is_of_memory(error):
                 click.echo(f"candlewick: memory ran out ({error}). {MORE_MEMORY}", err=True)
                 ctx.exit(1)
+            if "home directory" in str(error) and isinstance(error, RuntimeError):  # pathlib's
+                click.echo("candlewick: nobody knows your home folder; set HOME", err=True)
+                ctx.exit(1)
             if not type(error).__module__.startswith("aiokafka."):
                 raise
             click.echo(f"candlewick: Kafka failed ({error!r}). Is it up? Try again once it is", err=True)
@@ -170,8 +215,12 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="candlewick")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Live exchange candles in, calibrated and accountable signals out, over Kafka."""
+    _open_what_is_closed()
+    if ctx.invoked_subcommand != "run":  # roles end in their own way; before they have begun, at once
+        ctx.with_resource(ended_like_ctrl_c())
 
 
 @main.command()

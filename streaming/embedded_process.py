@@ -84,20 +84,22 @@ class BrokerProcess:
 
     def stop(self) -> None:
         """End it cleanly, by force after 30 s. Harmless when it has ended."""
-        self._signal(signal.SIGTERM)  # not by the pipe alone: a forked child of this process may hold it open
-        self._close_pipe()
+        self._signal(signal.SIGTERM)  # not by the pipe: a forked child of this process may hold it open
+        if not self.pid:
+            self._close_pipe()
         try:
             self._shell.wait(_STOP_S)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._shell.pid, signal.SIGKILL)
             self._shell.wait()
+        self._close_pipe()  # last, else the watcher sets to work, and its sleep outlives the broker
 
     def kill(self) -> None:
         """End it as a power cut would end it: SIGKILL to the broker itself."""
         self._signal(signal.SIGKILL)
-        self._close_pipe()
         self._shell.wait()
+        self._close_pipe()
 
     def _signal(self, number: signal.Signals) -> None:
         if self.pid and self._shell.poll() is None:

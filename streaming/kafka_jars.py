@@ -84,9 +84,14 @@ def fetch_jars(
         given_up: once it is set, nothing more is fetched.
 
     Raises:
-        BrokerError: not writable, no network, content of a wrong hash, or given up.
+        BrokerError: not writable, a name that Java cannot take, no network, content of a wrong hash, or given up.
     """
-    folder = cache / f"kafka-{KAFKA_VERSION}"
+    folder = cache.absolute() / f"kafka-{KAFKA_VERSION}"  # Java runs in another folder
+    if os.pathsep in str(folder):
+        raise BrokerError(
+            f"Java cannot load Kafka from {folder}, for a {os.pathsep!r} ends a name in its class path; "
+            "choose another cache folder: CANDLEWICK_CACHE_DIR"
+        )
     jars = pinned_jars() if jars is None else jars
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
         sound = pool.map(lambda jar: _is_sound(folder / jar.name, jar), jars)

@@ -6,9 +6,10 @@ Enters: a port. Leaves: counters and quantiles of histograms. Does not know: wha
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,6 +18,9 @@ from models.errors import CandlewickError
 
 TIMEOUT_S = 1.0
 TRIES = 50
+_PORTS = range(12_000, 20_000)
+"""Below every system's ephemeral range, where an outgoing connection may take a port before the role has it; and apart
+from those of the embedded broker."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +67,9 @@ def free_ports(count: int) -> int:
     Raises:
         CandlewickError: none were found.
     """
-    for _ in range(TRIES):
-        with ExitStack() as held:
-            first = held.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                for further in range(port + 1, port + count):
-                    held.enter_context(socket.socket()).bind(("127.0.0.1", further))
-            except (OSError, OverflowError):
-                continue
+    for port in random.sample(_PORTS[: 1 - count or None], TRIES):
+        with ExitStack() as held, suppress(OSError):
+            for each in range(port, port + count):
+                held.enter_context(socket.socket()).bind(("127.0.0.1", each))
             return port
     raise CandlewickError(f"found no {count} free ports side by side; is this machine out of them?")

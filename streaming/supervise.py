@@ -148,7 +148,7 @@ class Child:
             os.truncate(self._log, 0)
 
     async def stop(self) -> None:
-        """Ask it to end, wait, then make it."""
+        """Ask it to end, wait, then make it; at once where the wait is cancelled."""
         self._stop.set()
         process = self._process
         if process is None or process.returncode is not None:
@@ -160,6 +160,9 @@ class Child:
             logger.warning("killed child=%s pid=%d it did not end in %g s", self.name, process.pid, STOP_TIMEOUT_S)
             process.kill()
             await _exit_code(process)
+        except asyncio.CancelledError:  # a second Ctrl-C: nobody will wait for it
+            _kill_group(process.pid)
+            raise
 
     def _last_words(self) -> str:
         """What it said that a person can mend, else the end of its log."""

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from models.errors import CandlewickError
-from streaming.clients import new_admin, started
+from streaming.clients import is_of_kafka, new_admin, started
 from streaming.embedded_kafka import BrokerConfig, EmbeddedKafka
 from streaming.kafka_jars import default_cache
 from streaming.settings import Settings
@@ -28,6 +29,7 @@ from streaming.topics import create_topics
 T = TypeVar("T")
 
 POLL_S = 0.2
+REASON_S = 3.0
 ROLES = ("predict", "monitor", "train")
 """Every role that works on candles, a process each; metrics are on `metrics_port`, the next one, and so on."""
 
@@ -82,22 +84,41 @@ async def kafka(settings: Settings) -> AsyncIterator[tuple[Settings, EmbeddedKaf
             broker = await stack.enter_async_context(running(EmbeddedKafka(broker_config(settings))))
             reachable = settings.kafka.model_copy(update={"bootstrap_servers": broker.bootstrap})
             settings = settings.model_copy(update={"kafka": reachable})
+            await stack.enter_async_context(_reason_of(broker))
         async with started(new_admin(settings)) as admin:
             await create_topics(admin, settings)
         yield settings, broker
 
 
 @asynccontextmanager
-async def running(broker: EmbeddedKafka) -> AsyncIterator[EmbeddedKafka]:
-    """A broker that is ready; cancelled while it starts, it gives up."""
-    starting = asyncio.ensure_future(asyncio.to_thread(broker.start))
+async def _reason_of(broker: EmbeddedKafka) -> AsyncIterator[None]:
+    """Where Kafka fails, say why the broker ended if it did: its clients know only that it is gone."""
     try:
-        await asyncio.shield(starting)
-        yield broker
-    finally:
-        broker.give_up()
-        await asyncio.gather(starting, return_exceptions=True)
-        await asyncio.to_thread(broker.stop)
+        yield
+    except Exception as error:
+        if not is_of_kafka(error):
+            raise
+        for _ in range(int(REASON_S / POLL_S)):  # connections break a moment before the process has ended
+            if why := broker.failure():
+                raise CandlewickError(why) from error
+            await asyncio.sleep(POLL_S)
+        raise
+
+
+@asynccontextmanager
+async def running(broker: EmbeddedKafka) -> AsyncIterator[EmbeddedKafka]:
+    """A broker that is ready; cancelled while it starts, it gives up. Left only once it has ended, whoever hurries."""
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as pool:  # waits, too, where the wait below is cancelled by a second Ctrl-C
+        starting = loop.run_in_executor(pool, broker.start)
+        try:
+            await asyncio.shield(starting)
+            yield broker
+        finally:
+            broker.give_up()
+            stopping = loop.run_in_executor(pool, broker.stop)
+            await asyncio.shield(asyncio.gather(starting, return_exceptions=True))
+            await asyncio.shield(stopping)
 
 
 @asynccontextmanager
@@ -139,24 +160,31 @@ def _pass_on(done: asyncio.Task[None], failed: asyncio.Future[None]) -> None:
 def _child(settings: Settings, role: str, index: int) -> Child:
     if settings.kafka.bootstrap_servers is None:
         raise CandlewickError("a role needs to know its Kafka; this is a mistake of the caller")
-    env = os.environ | environment(settings)
+    env = environment(settings, os.environ)
     if settings.metrics_port:
         env["CANDLEWICK_METRICS_PORT"] = str(settings.metrics_port + index)
     command = [sys.executable, "-m", "candlewick", "run", role, "--with-parent"]
     return Child(role, command, env, settings.data_dir / "logs" / f"{role}.log")
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    """Variables that give a child these very settings; secrets it has from where this process has them."""
-    variables: dict[str, str] = {}
-    for name, value in settings.model_dump(mode="json").items():
-        fields = {f"__{inner}": each for inner, each in value.items()} if isinstance(value, dict) else {"": value}
-        for inner, each in fields.items():
-            if each is not None and not isinstance(_raw(settings, name, inner), SecretStr):
-                variables[f"CANDLEWICK_{name}{inner}".upper()] = str(each)
-    return variables
+def environment(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:
+    """Variables that give a child these very settings, whatever else is set around it or in a `.env`.
+
+    A group is one variable as JSON, which can say none and empty too; secrets it has from where this process has them.
+    """
+    kept = {name: value for name, value in around.items() if not _is_overruled(settings, name.upper())}
+    groups = {name: value for name, value in settings if isinstance(value, BaseModel)}
+    plain = {name: str(value) for name, value in settings if name not in groups}
+    told = plain | {name: group.model_dump_json(exclude=_secrets(group)) for name, group in groups.items()}
+    return kept | {f"CANDLEWICK_{name.upper()}": value for name, value in told.items()}
 
 
-def _raw(settings: Settings, name: str, inner: str) -> object:
-    value = getattr(settings, name)
-    return getattr(value, inner.removeprefix("__")) if inner else value
+def _is_overruled(settings: Settings, variable: str) -> bool:
+    name, _, inner = variable.removeprefix("CANDLEWICK_").lower().partition("__")
+    if not variable.startswith("CANDLEWICK_") or name not in type(settings).model_fields:
+        return False
+    return inner not in _secrets(getattr(settings, name))
+
+
+def _secrets(group: Any) -> set[str]:
+    return {name for name, value in group if isinstance(value, SecretStr)} if isinstance(group, BaseModel) else set()

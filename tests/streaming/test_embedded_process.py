@@ -87,3 +87,22 @@ def test_log_grown_big_is_set_aside(start: Start, tmp_path: Path) -> None:
 
     eventually(lambda: process.log() == "fresh\n")
     assert (tmp_path / "broker.log.1").stat().st_size == (5 << 20) + 1
+
+
+def test_process_stopped_leaves_no_sleeping_watcher(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold the folder for a second after the owner's end."""
+    slept = tmp_path / "slept"
+    own = tmp_path / "bin" / "sleep"  # what the watcher finds by that name
+    own.parent.mkdir()
+    own.write_text(f'#!/bin/sh\ntouch "{slept}"\nPATH={os.environ["PATH"]}\nexec sleep "$@"\n')
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", str(own.parent), prepend=os.pathsep)
+    process = start(f"PATH={os.environ['PATH'].partition(os.pathsep)[2]}; trap 'sleep 0.3; exit' TERM; echo on; "
+                    "while :; do sleep 0.05; done")  # fmt: skip
+    eventually(lambda: "on" in process.log())
+
+    process.stop()
+
+    assert not slept.exists()

@@ -225,3 +225,18 @@ def test_fetch_jars_given_up_asks_no_more_and_says_that_what_is_there_stays(
     with pytest.raises(BrokerError, match="asked to stop"):
         fetch_jars(tmp_path, [other], repository.url, given_up)
     assert len(repository.requests) == 2
+
+
+def test_fetch_jars_relative_cache_gives_paths_for_any_folder(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Java runs in the broker's folder; it found no class there, and the mend named was to remove the cache."""
+    monkeypatch.chdir(tmp_path)
+    assert fetch_jars(Path("cache"), [JAR], repository.url) == (
+        tmp_path / "cache" / f"kafka-{kafka_jars.KAFKA_VERSION}" / JAR.name,
+    )
+
+
+def test_fetch_jars_cache_whose_name_ends_a_class_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BrokerError, match="':' ends a name in its class path; choose another cache folder"):
+        fetch_jars(tmp_path / "one:two", [JAR])

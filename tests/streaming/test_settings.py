@@ -96,3 +96,11 @@ def test_settings_are_read_without_heavy_imports() -> None:
 def test_settings_name_the_variables_that_set_nothing() -> None:
     names = ["CANDLEWICK_TYPO", "CANDLEWICK_KAFKA__PARTITIONS", "CANDLEWICK_LOG_LEVEL", "CANDLEWICK_CACHE_DIR", "HOME"]
     assert Settings.misspelt(names) == ["CANDLEWICK_TYPO"]
+
+
+def test_settings_paths_of_a_file_may_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No shell expands it there; a folder called `~` was made in the working directory."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".env").write_text("CANDLEWICK_DATA_DIR=~/candles\nCANDLEWICK_BROKER__JAVA_HOME=~/java\n")
+    settings = Settings()
+    assert (settings.data_dir, settings.broker.java_home) == (tmp_path / "candles", tmp_path / "java")

@@ -201,8 +201,12 @@ def test_child_that_is_stopped_ends_and_is_not_started_again(tmp_path: Path) -> 
     within_deadline(scenario())
 
 
-def test_child_that_ignores_its_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervise, "STOP_TIMEOUT_S", 0.1)
+@pytest.mark.parametrize("timeout_s", [0.1, 600.0])
+def test_child_that_ignores_its_stop_is_killed(
+    timeout_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while, or once that is cancelled by a second Ctrl-C: it lived on after the process that kept it."""
+    monkeypatch.setattr(supervise, "STOP_TIMEOUT_S", timeout_s)
 
     async def scenario() -> None:
         kept = child(tmp_path, """trap '' TERM; echo '{"ready": []}'; while :; do read x; done""")
@@ -210,7 +214,11 @@ def test_child_that_ignores_its_stop_is_killed(tmp_path: Path, monkeypatch: pyte
         await kept.ready.wait()
         pid = kept.pid
         assert pid is not None
-        await kept.stop()
+        stopping = asyncio.create_task(kept.stop())
+        await asyncio.sleep(0)
+        if timeout_s > DEADLINE_S:
+            stopping.cancel()
+        await asyncio.wait([stopping])
         await keeper
         assert not is_running(pid)
 

@@ -67,16 +67,17 @@ def test_run_all_task_that_fails_ends_the_rest_with_its_own_error(tmp_path: Path
         run_all(fail, [Job(tmp_path, "bad", 0)], 1, lambda job: None)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_run_all_interrupted_leaves_no_worker(tmp_path: Path, number: signal.Signals) -> None:
     code = (
-        "import sys, time, pathlib, os\n"
-        "from training.walk_forward_command import _ended_by_sigterm\n"
+        "import sys, time, pathlib, os, signal\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # not as under nohup
+        "from candlewick import ended_like_ctrl_c\n"
         "from training.walk_forward_pool import run_all\n"
         "def wait(folder):\n"
         "    (folder / f'{os.getpid()}.pid').touch()\n"
         "    time.sleep(600)\n"
-        "with _ended_by_sigterm():\n"
+        "with ended_like_ctrl_c():\n"
         "    run_all(wait, [pathlib.Path(sys.argv[1])], 1, print)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
@@ -87,5 +88,5 @@ def test_run_all_interrupted_leaves_no_worker(tmp_path: Path, number: signal.Sig
             _, said = parent.communicate(timeout=60)
         finally:
             parent.kill()
-    assert parent.returncode == (143 if number == signal.SIGTERM else -signal.SIGINT), said.decode()
+    assert parent.returncode == (-number if number == signal.SIGINT else 128 + number), said.decode()
     eventually(lambda: not Path(f"/proc/{worker}").exists(), 30)
