@@ -170,12 +170,19 @@ def _child(settings: Settings, role: str, index: int) -> Child:
 def environment(settings: Settings, around: Mapping[str, str]) -> dict[str, str]:
     """Variables that give a child these very settings, whatever else is set around it or in a `.env`.
 
-    A group is one variable as JSON, which can say none and empty too; secrets it has from where this process has them.
+    A group is one variable as JSON, which can say none and empty too; secrets it has from where this process has them,
+    but for those that stood in such a variable.
     """
     kept = {name: value for name, value in around.items() if not _is_overruled(settings, name.upper())}
     groups = {name: value for name, value in settings if isinstance(value, BaseModel)}
     plain = {name: str(value) for name, value in settings if name not in groups}
     told = plain | {name: group.model_dump_json(exclude=_secrets(group)) for name, group in groups.items()}
+    told |= {
+        f"{name}__{inner}": getattr(group, inner).get_secret_value()
+        for name, group in groups.items()
+        if f"CANDLEWICK_{name.upper()}" in map(str.upper, around)
+        for inner in _secrets(group)
+    }
     return kept | {f"CANDLEWICK_{name.upper()}": value for name, value in told.items()}
 
 

@@ -84,6 +84,15 @@ def test_environment_gives_a_child_these_very_settings(tmp_path: Path, monkeypat
     assert Settings() == wanted
 
 
+def test_environment_keeps_a_secret_that_stood_in_the_variable_of_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    around = {"CANDLEWICK_KAFKA": '{"sasl_username": "anna", "sasl_password": "secret", "bootstrap_servers": "one:1"}'}
+    monkeypatch.setattr(os, "environ", around)
+    wanted = Settings()
+    monkeypatch.setattr(os, "environ", environment(wanted, around))
+    assert Settings() == wanted
+    assert wanted.kafka.sasl_password == SecretStr("secret")
+
+
 def test_environment_yields_to_a_variable_of_one_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job's commands are given Kafka's address beside it."""
     wanted = settings_of("one:1", "mine.", tmp_path)
