@@ -52,6 +52,9 @@ def new_app(settings: Settings, role: str) -> faust.App:
         BootStrategy = OwnConsumers
         logger = logging.getLogger("faust.app")
 
+        async def on_first_start(self) -> None:
+            """Make no folders: there are no tables to keep in them, and a container may have nowhere to write."""
+
     return App(
         f"candlewick-{role}",
         broker=f"kafka://{bootstrap_servers(settings)}",
@@ -60,7 +63,6 @@ def new_app(settings: Settings, role: str) -> faust.App:
         topic_allow_declare=False,
         stream_wait_empty=False,
         web_enabled=False,
-        datadir=settings.data_dir / "faust",
     )
 
 

@@ -20,11 +20,21 @@ def _of(role: str) -> tuple[partial[Counter], partial[Gauge], partial[Histogram]
     return partial(Counter, registry=registry), partial(Gauge, registry=registry), partial(Histogram, registry=registry)
 
 
+def _from_0(counter: Counter, *values: str) -> Counter:
+    """A counter with a series at 0 for each value that its label can take: `increase` sees none begin at 1."""
+    for value in values:
+        counter.labels(value)
+    return counter
+
+
 # --- ingest
 _counter, _gauge, _histogram = _of("ingest")
 frames = _counter("candlewick_frames_total", "Frames of candles heard from the exchange, unfinished bars included")
 bad_frames = _counter("candlewick_bad_frames_total", "Frames that could not be read, or said the impossible")
-candles_published = _counter("candlewick_candles_published_total", "Candles acknowledged by Kafka", ["origin"])
+candles_published = _from_0(
+    _counter("candlewick_candles_published_total", "Candles acknowledged by Kafka", ["origin"]),
+    "live", "repaired", "backfilled",
+)  # fmt: skip
 absent_declared = _counter("candlewick_absent_declared_total", "Slots for which the exchange twice had no candle")
 revisions = _counter("candlewick_revisions_total", "Corrections of candles that were published before")
 ingest_events = _counter("candlewick_ingest_events_total", "What sequencers met: duplicates, early bars ...", ["event"])
@@ -33,7 +43,10 @@ silent_series = _counter(
 )
 series_watched = _gauge("candlewick_series_watched", "Series that this process writes")
 series_behind = _gauge("candlewick_series_behind", "Of those, how many lack a bar that closed two timeframes ago")
-symbol_changes = _counter("candlewick_symbol_changes_total", "Symbols by what became of them", ["change"])
+symbol_changes = _from_0(
+    _counter("candlewick_symbol_changes_total", "Symbols by what became of them", ["change"]),
+    "listed", "delisted", "suspended", "resumed", "renamed",
+)  # fmt: skip
 feed_alive = _gauge("candlewick_feed_alive", "1 while frames come, or REST agrees that there is nothing to tell")
 frame_age = _gauge("candlewick_frame_age_seconds", "Since the last frame from anywhere")
 sockets_alive = _gauge("candlewick_sockets_alive", "Websockets that are connected and subscribed")
@@ -53,8 +66,14 @@ ledger_failures = _counter("candlewick_ledger_failures_total", "Bursts that Kafk
 _counter, _gauge, _histogram = _of("predict")
 candles = _counter("candlewick_candles_total", "Valid candles of revision 0, absent and repeated ones included")
 signals = _counter("candlewick_signals_total", "Signals acknowledged by Kafka", ["model"])
-withheld = _counter("candlewick_withheld_total", "Closes that gave no signal", ["reason"])
-ignored = _counter("candlewick_ignored_total", "Records out of the ordinary: repeats, revisions, gaps", ["reason"])
+withheld = _from_0(
+    _counter("candlewick_withheld_total", "Closes that gave no signal", ["reason"]),
+    "warming_up", "absent", "absent_in_window", "too_many_absent", "no_bundle", "bundle_retired",
+)  # fmt: skip
+ignored = _from_0(
+    _counter("candlewick_ignored_total", "Records out of the ordinary: repeats, revisions, gaps", ["reason"]),
+    "duplicate", "out_of_order", "undeclared_gap", "revision",
+)  # fmt: skip
 dead_letters = _counter("candlewick_dead_letters_total", "Records that could not be used")
 late_switches = _counter(
     "candlewick_late_switches_total", "Activations that came after a close they would have covered"
@@ -76,19 +95,32 @@ assigned_partitions = _gauge("candlewick_assigned_partitions", "Partitions of ca
 # --- monitor
 _counter, _gauge, _histogram = _of("monitor")
 outcomes = _counter("candlewick_outcomes_total", "Outcomes acknowledged by Kafka", ["model"])
-withheld_outcomes = _counter("candlewick_withheld_outcomes_total", "Signals that get no outcome", ["reason"])
+withheld_outcomes = _from_0(
+    _counter("candlewick_withheld_outcomes_total", "Signals that get no outcome", ["reason"]),
+    "absent_or_silent", "undeclared_gap", "candle_gone", "not_finite",
+)  # fmt: skip
 late_outcomes = _counter("candlewick_late_outcomes_total", "Outcomes that came after their close was summed")
-ignored_by_monitor = _counter("candlewick_monitor_ignored_total", "Records that monitor left out", ["reason"])
+ignored_by_monitor = _from_0(
+    _counter("candlewick_monitor_ignored_total", "Records that monitor left out", ["reason"]),
+    "duplicate_signal", "poison_candle", "poison_signal", "poison_scores", "poison_drift",
+)  # fmt: skip
 pooled_closes = _counter("candlewick_pooled_closes_total", "Target closes pooled over all partitions", ["model"])
 drift_statistic = _gauge("candlewick_drift_statistic", "Mean of what a detector watches", ["model", "detector"])
 drift_events = _counter("candlewick_drift_events_total", "Records of drift", ["model", "level"])
-jobs_requested = _counter("candlewick_jobs_requested_total", "Jobs that drift or the schedule asked for", ["why"])
+DRIFT_LEVELS = ("warning", "drift", "recovered", "schedule")
+"""Of each model that is watched, from 0 as above."""
+jobs_requested = _from_0(
+    _counter("candlewick_jobs_requested_total", "Jobs that drift or the schedule asked for", ["why"]),
+    "drift", "schedule",
+)  # fmt: skip
 monitor_lag = _gauge("candlewick_monitor_lag_records", "Candles and signals that monitor has yet to read")
 
 
 # --- train
 _counter, _gauge, _histogram = _of("train")
-jobs_ended = _counter("candlewick_jobs_ended_total", "Jobs by how they ended here", ["state"])
+jobs_ended = _from_0(
+    _counter("candlewick_jobs_ended_total", "Jobs by how they ended here", ["state"]), "finished", "refused", "failed"
+)
 jobs_skipped = _counter("candlewick_jobs_skipped_total", "Records of retrain-jobs that are no jobs")
 job_failures = _counter("candlewick_job_failures_total", "Attempts at a job that failed")
 job_running = _gauge("candlewick_job_running", "1 while this process is at a job")

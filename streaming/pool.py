@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -77,6 +77,7 @@ class ScoresOwner(Service):
         self._eras: dict[str, int] = {}
         self._pool = Pool(self._role.pool_timeout_s)
         self._watch: Watch | None = None
+        metrics.drift_statistic.clear()  # the last word of one owner is not to stand beside the next one's
 
     async def on_start(self) -> None:
         """Join the group.
@@ -120,8 +121,7 @@ class ScoresOwner(Service):
         pooled = list(self._pool.due(time.monotonic())) if self._rebuilt else []
         if pooled:
             await self._publish_pooled(pooled)
-        for (model, detector), value in self._watch.readings.items():
-            metrics.drift_statistic.labels(model, detector).set(value)
+        _show(self._watch.readings)
 
     def _read(self, records: list[Any], watch: Watch) -> list[Drift]:
         drifts: list[Drift] = []
@@ -236,3 +236,12 @@ class ScoresOwner(Service):
         self._eras = {name.removeprefix(_ERA): value for name, value in known.items() if name.startswith(_ERA)}
         self._consumer.seek(self._tp, self._position)
         self._owns = True
+
+
+def _show(readings: Mapping[tuple[str, str], float]) -> None:
+    """What the detectors watch, by model and detector; the models' counters of drift begin at 0 beside it."""
+    for (model, detector), value in readings.items():
+        metrics.drift_statistic.labels(model, detector).set(value)
+    for model in {model for model, _ in readings}:
+        for level in metrics.DRIFT_LEVELS:
+            metrics.drift_events.labels(model, level)

@@ -46,7 +46,11 @@ async def take_up(
         try:
             planned = plan(offset, metadata, beginnings[tp], ends[tp])
         except ValueError as error:
-            raise CandlewickError(f"{tp.topic}[{tp.partition}]: {error}") from error
+            raise CandlewickError(
+                f"{tp.topic}[{tp.partition}]: {error} Then stop every process of the group and reset it: "
+                "kafka-consumer-groups.sh --bootstrap-server HOST:PORT --reset-offsets --to-earliest "
+                f"--group {group} --topic {tp.topic} --execute"
+            ) from error
         found[tp] = TakenUp(planned, remembered(metadata), ends[tp])
     return found
 

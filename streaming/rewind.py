@@ -39,8 +39,7 @@ def plan(committed: int | None, metadata: str | None, beginning: int, end: int) 
         return Resume(beginning, beginning)
     if committed > end:
         raise ValueError(
-            f"the group committed offset {committed}, the log ends at {end}: was the topic deleted and made again? "
-            "Then reset the group: kafka-consumer-groups.sh --reset-offsets --to-earliest --group GROUP --execute"
+            f"the group committed offset {committed}, the log ends at {end}: was the topic deleted and made again?"
         )
     rewind = remembered(metadata).get("rewind", beginning)  # of another's making: rebuild from all there is
     resume = max(committed, beginning)

@@ -173,7 +173,8 @@ async def _other_configs(admin: AIOKafkaAdminClient, settings: Settings, topics:
     wanted = [(settings.topic(topic.name), key, value) for topic in topics for key, value in topic.config.items()]
     return [
         f"{name} has {key}={actual[name].get(key)} instead of {value}: "
-        f"kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {key}={value}"
+        "kafka-configs.sh --bootstrap-server HOST:PORT --alter --entity-type topics "
+        f"--entity-name {name} --add-config {key}={value}"
         for name, key, value in wanted
         if actual[name].get(key) != value
     ]

@@ -11,6 +11,7 @@ import yaml
 from click.testing import CliRunner
 
 from candlewick import main
+from streaming.embedded_config import server_properties
 from streaming.settings import Settings
 from streaming.up import ROLES
 
@@ -52,3 +53,21 @@ def test_image_copies_only_files_that_are_there() -> None:
     copied = [name for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE) for name in line.split()[:-1]]
     assert copied
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_kafka_of_compose_is_set_as_one_node_must_be(services: dict[str, Any]) -> None:
+    """By default the log of transactions wants three brokers: `ingest` would never write a candle."""
+    environment = services["kafka"]["environment"]
+    given = {name.removeprefix("KAFKA_").lower().replace("_", "."): str(value) for name, value in environment.items()}
+    lines = server_properties(9092, 9093).splitlines()
+    kept = re.compile(r"(offsets|transaction|log|auto)\S*(replication\.factor|min\.isr|retention\.\w+|topics\.enable)=")
+    wanted = dict(line.split("=") for line in lines if kept.match(line))
+    assert len(wanted) == 6
+    assert wanted.items() <= given.items()
+
+
+def test_compose_starts_what_failed_as_often_as_it_fails_and_after_a_reboot(services: dict[str, Any]) -> None:
+    """`on-failure:5` counts over the whole life of a container, and lets it lie after a restart of the engine."""
+    policies = {name: service.get("restart") for name, service in services.items() if name != "init"}
+    assert set(policies.values()) == {"unless-stopped"}
+    assert "container_name" in services["ingest"]  # two of them would end each other for ever

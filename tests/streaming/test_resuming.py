@@ -49,6 +49,14 @@ def test_take_up_follows_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == {TP: TakenUp(Resume(40, 50), {"rewind": 40, "settled": 30}, 100)}
 
 
+def test_take_up_of_a_commit_beyond_the_log_names_a_command_that_kafka_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tool refuses a reset without a topic, and knows no broker by itself."""
+    with pytest.raises(CandlewickError) as refused:
+        taken_up(monkeypatch, [(TP.topic, [(TP.partition, 101, "rewind=40", 0)])])
+    assert "--bootstrap-server HOST:PORT" in str(refused.value)
+    assert "--group candlewick.monitor --topic candlewick.candles --execute" in str(refused.value)
+
+
 def test_take_up_of_what_nobody_committed_begins_at_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert taken_up(monkeypatch, [(TP.topic, [(TP.partition, -1, "", 0)])])[TP].plan == Resume(0, 0)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ def test_schemas_in_docs_are_current(tmp_path: Path) -> None:
     wanted = {path.name: path.read_text() for path in tmp_path.iterdir()}
     found = {path.name: path.read_text() for path in FOLDER.iterdir()}
     assert found == wanted, "docs/schemas is not current: run `candlewick schemas` and commit what it writes"
+
+
+@pytest.mark.parametrize("topic", VALUE_TYPES)
+def test_page_of_topics_explains_every_field_of_a_record(topic: str) -> None:
+    page = (FOLDER.parent / "topics.md").read_text()
+    _, _, section = page.partition(f"\n## {topic}\n")
+    fields = set(VALUE_TYPES[topic].__struct_fields__)
+    assert fields <= set(re.findall(r"`(\w+)`", section.partition("\n## ")[0]))
 
 
 def test_schemas_are_written_for_every_topic_with_a_type(tmp_path: Path) -> None:
