@@ -26,7 +26,12 @@ from models.series import timeframe_ms
 MAX_ERA_CLOSES = 20_160
 """Two weeks of minutes: no more records than these are ever folded again."""
 RECOVERY_CLOSES = 240
-"""Four hours of minutes: over 92 % of such spans of a calm month lie within the band, and none of a drifted one."""
+"""Looks at coverage; four hours of minutes at three bars ahead: over 92 % of such spans of a calm month lie within the
+band, and none of a drifted one."""
+MOST_OVERLAP = 3
+"""Labels of one series that may share a bar where coverage is looked at. Of longer horizons closes are left out: at 15
+bars ahead one surprise counted fifteen times is a change of mean to any detector, twenty times in 20,000 calm closes.
+"""
 BAND = 0.05
 """Coverage within this of nominal fits."""
 BLOCK_CLOSES = 12
@@ -55,6 +60,11 @@ class Era(msgspec.Struct, frozen=True):
     epoch: int | None = None
     began_ms: int = 0  # its first record has this target
     standing: tuple[Alarm, ...] = ()  # alarms of level drift without recovery, at most one a detector
+
+
+def look_bars(horizon_bars: int) -> int:
+    """From one close at which coverage is looked at to the next: 1 up to three bars ahead."""
+    return math.ceil(horizon_bars / MOST_OVERLAP)
 
 
 class Detectors:
@@ -123,9 +133,11 @@ class _Watch:
     def __init__(self, horizon_bars: int) -> None:
         self.horizon_bars = horizon_bars
         self.closes = 0
-        self._next_label_ms = 0
+        self._look_bars = look_bars(horizon_bars)
+        self._next_look_ms = self._next_label_ms = 0
         self._block: list[Scores] = []
-        self._recent: dict[str, deque[tuple[int, float]]] = {name: deque(maxlen=RECOVERY_CLOSES) for name in HEADS}
+        self._enough = min(RECOVERY_CLOSES, MAX_ERA_CLOSES // self._look_bars)
+        self._recent: dict[str, deque[tuple[int, float]]] = {name: deque(maxlen=self._enough) for name in HEADS}
         self._detectors: dict[str, AdaptiveWindow | PageHinkley] = {
             **{name: AdaptiveWindow() for name in (*HEADS, "return_pit", "range_pit", "return_crps", "range_crps")},
             **{name: PageHinkley(TOLERATED_MISSES, MISSES_IN_ALL) for name in ("return_misses", "range_misses")},
@@ -150,22 +162,25 @@ class _Watch:
         return alarms
 
     def recent_coverage(self, name: str) -> Shift | None:
-        """Coverage over the last `RECOVERY_CLOSES`, and the first of them; none while the era has fewer."""
+        """Coverage over the last `RECOVERY_CLOSES` looks, and the first of them; none while the era has fewer."""
         recent = self._recent[name]
-        if len(recent) < RECOVERY_CLOSES:
+        if len(recent) < self._enough:
             return None
         return Shift(COVERAGE, math.fsum(value for _, value in recent) / len(recent), recent[0][0])
 
     def _watched(self, scores: Scores) -> Iterator[tuple[str, float, int]]:
         """What this close gives to look at: detector, value, and the target of the first close behind the value."""
-        n, now_ms = scores.outcomes, scores.target_time_ms
+        n, now_ms, bar_ms = scores.outcomes, scores.target_time_ms, timeframe_ms(scores.timeframe)
         coverage = dict(zip(HEADS, (scores.return_covered / n, scores.range_covered / n), strict=True))
         for name, value in coverage.items():
-            self._recent[name].append((now_ms, value))
             yield name.replace("coverage", "misses"), (1 - value) / (1 - COVERAGE), now_ms  # 1 is what was promised
-        yield "return_coverage", coverage["return_coverage"], now_ms
+        if now_ms >= self._next_look_ms:
+            self._next_look_ms = now_ms + self._look_bars * bar_ms
+            for name, value in coverage.items():
+                self._recent[name].append((now_ms, value))
+            yield "return_coverage", coverage["return_coverage"], now_ms
         if now_ms >= self._next_label_ms:  # labels that overlap would count one surprise `horizon` times
-            self._next_label_ms = now_ms + self.horizon_bars * timeframe_ms(scores.timeframe)
+            self._next_label_ms = now_ms + self.horizon_bars * bar_ms
             yield "range_coverage", coverage["range_coverage"], now_ms
             yield "return_pit", scores.return_pit / n, now_ms
             yield "range_pit", scores.range_pit / n, now_ms

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from models.drift import Alarm
+from models.drift import Alarm, look_bars
 from models.events import Drift, RetrainJob, Scores
 from models.jobs import least_judged_bars
 
@@ -32,7 +32,7 @@ class Policy:
     retrain_after_ms: int = 7 * DAY_MS  # since the champion's training and any job; 0: no schedule
     max_open_jobs: int = 1
     attempts: int = 3  # jobs for as long as one alarm stands
-    settle_bars: int = 480  # after a promotion: so long the newcomer is given to bring coverage back
+    settle_bars: int = 480  # after a promotion: so many looks at coverage the newcomer is given to bring it back
     lapse_ms: int = DAY_MS  # so long after its judging a job without an end is no longer waited for
 
 
@@ -116,7 +116,8 @@ def _another_attempt(situation: Situation, policy: Policy) -> _Cause | None:
     answers = [each for each in situation.jobs if each.job.asked_ms >= first.target_time_ms]
     attempt = len(answers) + 1
     promoted_ms = max((each.job.judge_until_ms for each in answers if each.state == "promoted"), default=0)
-    settling = situation.now_ms < promoted_ms + policy.settle_bars * situation.timeframe_ms
+    settle_bars = policy.settle_bars * look_bars(situation.horizon_bars)
+    settling = situation.now_ms < promoted_ms + settle_bars * situation.timeframe_ms
     if attempt > policy.attempts or (promoted_ms and settling):
         return None
     about = Alarm(

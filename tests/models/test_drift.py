@@ -58,6 +58,27 @@ def test_detectors_after_a_change_of_coverage_name_the_head_the_time_and_the_siz
     assert alarm.statistic == pytest.approx(after[detector == "range_coverage"], abs=0.08)
 
 
+@pytest.mark.parametrize("horizon", [15, 60])
+def test_detectors_of_a_long_horizon_are_silent_in_a_calm_market_and_see_a_change_without_false_recovery(
+    horizon: int,
+) -> None:
+    closes, changed, soon = 10_000, 6_000, 2_000
+    records = overlapping(np.random.default_rng(8), closes, changed, horizon)
+    alarms = [alarm for alarm in fold(Detectors(horizon), records) if alarm.level != "warning"]
+    assert {(alarm.detector, alarm.level) for alarm in alarms} == {("return_coverage", "drift")}
+    assert changed < close_of(alarms[0].target_time_ms) < changed + soon
+
+
+def overlapping(rng: np.random.Generator, closes: int, changed: int, horizon: int) -> list[Scores]:
+    """The right forecast of normal returns over `horizon` bars, whose sd is twice as large from a close on."""
+    steps = rng.normal(size=(closes + horizon, 10)) + rng.normal(size=(closes + horizon, 1))  # symbols move together
+    steps[changed:] *= 2
+    path = np.cumsum(steps, axis=0)
+    held = np.abs(path[horizon:] - path[:-horizon]) < 1.2816 * np.sqrt(2 * horizon)  # 80 %
+    covered = held.sum(axis=1).tolist()
+    return [make_scores(close, (n, 8), horizon_bars=horizon) for close, n in enumerate(covered)]
+
+
 def test_detectors_after_a_change_within_the_band_only_warn() -> None:
     rng = np.random.default_rng(2)
     outcomes, after = 400, COVERAGE - BAND + 0.015

@@ -148,6 +148,11 @@ def test_decide_after_a_promotion_gives_the_newcomer_time_before_the_next_attemp
     assert decide(None, refused, policy).job is not None  # nobody new serves, so nothing is waited for
     slower = promoted._replace(timeframe_ms=5 * MINUTE_MS)  # bars, not minutes
     assert decide(None, slower, policy).job is None
+    farther = promoted._replace(horizon_bars=15)  # coverage is looked at every fifth close, so recovery takes as long
+    assert decide(None, farther, policy).job is None
+    last_ms = NOW_MS + 4 * 480 * MINUTE_MS
+    assert decide(None, farther._replace(now_ms=last_ms - MINUTE_MS), policy).job is None
+    assert decide(None, farther._replace(now_ms=last_ms), policy).job is not None
 
 
 def test_decide_after_the_last_attempt_waits_for_the_schedule() -> None:

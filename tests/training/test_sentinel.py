@@ -17,7 +17,16 @@ from training.assemble import assemble
 from training.bootstrap import Figure
 from training.dataset import Dataset, build_dataset
 from training.evaluate import forecast_rows
-from training.sentinel import LEAKS, Sentinel, quick_recipe, quick_share, run_sentinel, shows_skill
+from training.sentinel import (
+    LEAKS,
+    LEAST_STEP_RATIO,
+    Sentinel,
+    least_ratio,
+    quick_recipe,
+    quick_share,
+    run_sentinel,
+    shows_skill,
+)
 from training.split import Fractions, Span, Split, split_time
 from training.train import Recipe, fit_network
 
@@ -134,6 +143,21 @@ def test_sentinel_of_a_short_history_says_what_it_could_not_judge() -> None:
 )
 def test_shows_skill_asks_for_the_ratio_and_its_bound(value: float, high: float | None, skill: bool) -> None:
     assert shows_skill(Figure(value=value, low=None, high=high), 0.99) is skill
+
+
+@pytest.mark.parametrize(
+    ("rows", "value", "skill"),
+    [(2_100, 0.976, False), (3_000, 0.986, False), (3_000, 0.95, True), (22_500, 0.991, False), (22_500, 0.989, True)],
+)
+def test_least_ratio_of_few_rows_leaves_room_for_chance(rows: int, value: float, skill: bool) -> None:
+    """The first two are of clean real candles, and were called leaks."""
+    figure = Figure(value=value, low=value - 0.011, high=value + 0.0105)
+    assert shows_skill(figure, least_ratio(rows)) is skill
+
+
+@pytest.mark.parametrize(("value", "leak"), [(0.957, False), (0.968, False), (0.878, True), (0.836, True)])
+def test_step_of_a_calibration_by_chance_is_no_leak_and_half_a_leak_is_one(value: float, leak: bool) -> None:
+    assert shows_skill(Figure(value=value, low=value - 0.014, high=value + 0.013), LEAST_STEP_RATIO) is leak
 
 
 def test_quick_training_passes_over_a_tenth_of_the_labels_of_the_shortest() -> None:
