@@ -152,13 +152,13 @@ from pathlib import Path
 from tests.streaming.history.paged_exchange import FIRST, LAST, PagedExchange, order
 from streaming.history.backfill import backfill
 from streaming.history.patience import Patience
-from models import parquet_writing
-write = parquet_writing.os.fsync
+from models import whole_file
+write = whole_file.os.fsync
 def slowly(file):
     print("writing", flush=True)
     sys.stdin.readline()
     write(file)
-parquet_writing.os.fsync = slowly
+whole_file.os.fsync = slowly
 asyncio.run(backfill(PagedExchange(FIRST, LAST), order(Path(sys.argv[1])), Patience(0), True))
 """
 
@@ -233,7 +233,7 @@ def test_backfill_into_something_else_is_refused_before_anything_is_asked(tmp_pa
     (tmp_path / "prices.csv").write_text("x")
     exchange = PagedExchange(FIRST, LAST)
     for out, message in ((tmp_path, "no dataset of ours"), (tmp_path / "prices.csv", "is a file; name a folder"),
-                         (Path("/proc/none/d"), r"/proc/none/d cannot be written .*name another folder")):  # fmt: skip
+                         (Path("/proc/none/d"), r"/proc/none/d cannot be written .*name another place")):  # fmt: skip
         with pytest.raises(CandlewickError, match=message):
             asyncio.run(backfill(exchange, order(out), Patience(0), as_json=True))
     assert exchange.requests == []
