@@ -5,212 +5,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import signal
 import sys
-import threading
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from models.errors import CandlewickError
-
-if TYPE_CHECKING:
-    from streaming.settings import Settings
-
-PATHS = click.Path(path_type=Path)
-NETWORKS = ("lstm", "gru", "mlp")
-TIMES = "a date (UTC) or UTC milliseconds"
-
-
-class Time(click.ParamType):
-    """A point in time; seconds since 1970 are refused, which taken for milliseconds would mean January 1970."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """UTC milliseconds; 0 is the beginning of time."""
-        from streaming.history.dates import parse_time
-
-        return int(value) if value in (0, "0") else parse_time(str(value), param.opts[0] if param else "the time")
-
-
-as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object, or one a line, on stdout.")
-json_anyway = click.option("--json", is_flag=True, expose_value=False, help="As always: stdout is JSON anyway.")
-
-
-def candle_options(command: Any) -> Any:
-    """Which candles of files, for whoever learns from them."""
-    for option in reversed(
-        [
-            click.option(
-                "--candles", "paths", type=PATHS, multiple=True, required=True, help="File or folder; may be repeated."
-            ),
-            click.option("--symbols", default="", help="Only these, by commas."),
-            click.option("--exchange", default="binance", show_default=True),
-            click.option("--timeframe", help="Default: the commonest spacing of the files."),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
-def network_options(command: Any) -> Any:
-    """What to train, for whoever trains."""
-    for option in reversed(
-        [
-            click.option("--network", type=click.Choice(NETWORKS), default="lstm", show_default=True),
-            click.option("--hidden", type=click.IntRange(1, 512), default=32, show_default=True),
-            click.option("--layers", type=click.IntRange(1, 4), default=1, show_default=True),
-            click.option(
-                "--members",
-                type=click.IntRange(1, 8),
-                default=2,
-                show_default=True,
-                help="Networks pooled in one bundle.",
-            ),
-            click.option(
-                "--lookback", type=click.IntRange(1, 256), default=64, show_default=True, help="Candles of context."
-            ),
-            click.option(
-                "--horizon", type=click.IntRange(1, 1_440), default=3, show_default=True, help="Candles ahead."
-            ),
-            click.option(
-                "--epochs", type=click.IntRange(1, 1_000), default=30, show_default=True, help="At most so many."
-            ),
-            click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
-def _settings() -> Settings:
-    from dotenv import dotenv_values
-    from pydantic import ValidationError
-    from pydantic_settings import SettingsError
-
-    from streaming.logs import set_up
-    from streaming.settings import Settings
-
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        names = ["CANDLEWICK_" + "__".join(map(str, each["loc"])).upper() for each in error.errors()]
-        wrong = "; ".join(f"{name}: {each['msg']}" for name, each in zip(names, error.errors(), strict=True))
-        raise CandlewickError(f"settings are wrong: {wrong}. Without them `candlewick settings` lists all") from None
-    except (SettingsError, UnicodeDecodeError) as error:
-        raise CandlewickError(f"settings cannot be read, in the environment or in .env: {error}") from None
-    if unknown := Settings.misspelt([*os.environ, *dotenv_values(".env")]):
-        raise CandlewickError(f"no setting is called {', '.join(unknown)}; `candlewick settings` lists them all")
-    set_up(settings.log_level)
-    return settings
-
-
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run to the end; SIGTERM and SIGHUP are a Ctrl-C, so that everything started is stopped."""
-    came: list[int] = []
-
-    async def watched() -> Any:
-        task = asyncio.current_task()
-
-        def end(number: int) -> None:
-            came.append(number)
-            if task is not None:
-                task.cancel()
-
-        for number in _heard():
-            asyncio.get_running_loop().add_signal_handler(number, end, number)
-        return await work
-
-    try:
-        return asyncio.run(watched())
-    except asyncio.CancelledError:
-        raise click.exceptions.Exit(128 + came[0] if came else 1) from None
-
-
-def _heard() -> list[int]:
-    """The signals that end the work beside Ctrl-C; not the closed terminal where `nohup` has it ignored."""
-    return [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]
-
-
-@contextmanager
-def ended_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM and a closed terminal unwind what is under way: no temporary file, no worker stays behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in _heard()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _open_what_is_closed() -> None:
-    """Where stdin, stdout or stderr is closed, nothing takes its place: not a file that then is written into."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest that is free
-        os.set_inheritable(descriptor, True)
-    os.close(descriptor)
-    sys.stdin = sys.stdin or os.fdopen(0)
-    sys.stdout = sys.stdout or os.fdopen(1, "w")
-    sys.stderr = sys.stderr or os.fdopen(2, "w")
-
-
-MORE_MEMORY = (
-    "Give fewer candles or symbols, or more memory; a job has CANDLEWICK_TRAIN__MEMORY_MB, and reads no more than "
-    "CANDLEWICK_TRAIN__HISTORY_BARS"
+from streaming.command_line import Commands, ended_like_ctrl_c, open_what_is_closed, read_settings, run_to_end
+from streaming.options import (
+    PATHS,
+    TIMES,
+    Time,
+    as_json,
+    candle_options,
+    json_anyway,
+    names_of,
+    network_options,
+    speed_of,
 )
-
-
-def _is_of_memory(error: Exception) -> bool:
-    """Whether there was not enough of it; torch has no exception of its own for that of the CPU."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
-
-
-class Commands(click.Group):
-    """Shows what a person can mend as one line, without a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
-        try:
-            return super().invoke(ctx)
-        except CandlewickError as error:
-            click.echo(f"candlewick: {error}", err=True)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            ctx.exit(130)
-        except ModuleNotFoundError as error:
-            if error.name != "torch":
-                raise
-            click.echo(
-                "candlewick: torch is not installed; `make setup` brings it, as does the extra `torch`", err=True
-            )
-            ctx.exit(1)
-        except Exception as error:
-            if isinstance(error, OSError) and error.filename is not None and ctx.invoked_subcommand != "run":
-                click.echo(f"candlewick: {error.filename}: {error.strerror}; is the path right, and yours?", err=True)
-                ctx.exit(1)
-            if _is_of_memory(error):
-                click.echo(f"candlewick: memory ran out ({error}). {MORE_MEMORY}", err=True)
-                ctx.exit(1)
-            if "home directory" in str(error) and isinstance(error, RuntimeError):  # pathlib's
-                click.echo("candlewick: nobody knows your home folder; set HOME", err=True)
-                ctx.exit(1)
-            if not type(error).__module__.startswith("aiokafka."):
-                raise
-            click.echo(f"candlewick: Kafka failed ({error!r}). Is it up? Try again once it is", err=True)
-            ctx.exit(1)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -218,7 +32,7 @@ class Commands(click.Group):
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Live exchange candles in, calibrated and accountable signals out, over Kafka."""
-    _open_what_is_closed()
+    open_what_is_closed()
     if ctx.invoked_subcommand != "run":  # roles end in their own way; before they have begun, at once
         ctx.with_resource(ended_like_ctrl_c())
 
@@ -231,7 +45,7 @@ def broker(port: int, data_dir: Path | None, as_json: bool) -> None:
     """Embedded Apache Kafka in the foreground, until Ctrl-C."""
     from streaming.broker import run_broker
 
-    _run(run_broker(_settings(), port, data_dir, as_json))
+    run_to_end(run_broker(read_settings(), port, data_dir, as_json))
 
 
 @main.command()
@@ -240,8 +54,8 @@ def init(as_json: bool) -> None:
     """Create the topics, or refuse a cluster whose topics differ."""
     from streaming.topics import init_topics
 
-    settings = _settings()
-    created = _run(init_topics(settings))
+    settings = read_settings()
+    created = run_to_end(init_topics(settings))
     _say({"created": created}, as_json, f"created {len(created)} topics" if created else "all topics are there")
 
 
@@ -253,7 +67,7 @@ def run(roles: tuple[str, ...], with_parent: bool) -> None:
     """Run roles in this process (ingest, predict, monitor, train); says {"ready": [...]} once all serve."""
     from streaming.app import run_roles
 
-    run_roles(_settings(), roles, with_parent)
+    run_roles(read_settings(), roles, with_parent)
 
 
 @main.command()
@@ -280,7 +94,7 @@ def up(
     if not exchange and (symbols or top or quote or timeframe):
         raise click.UsageError("--symbols, --top, --quote and --timeframe belong to --exchange")
     live = Live(exchange, symbols, top, quote, timeframe) if exchange else None
-    _run(run_up(_settings(), paths, _speed(speed), live))
+    run_to_end(run_up(read_settings(), paths, speed_of(speed), live))
 
 
 @main.command()
@@ -296,8 +110,8 @@ def replay(
     """Candles of files into Kafka, after the topic's tail; gaps become absent."""
     from streaming.live import Source, run_replay
 
-    source = Source(paths, _names(symbols), exchange, timeframe)
-    done = _run(run_replay(_settings(), source, _speed(speed)))
+    source = Source(paths, names_of(symbols), exchange, timeframe)
+    done = run_to_end(run_replay(read_settings(), source, speed_of(speed)))
     text = "{candles} candles, {absent} declared absent, {left_out} left out (at or before the topic's tail)"
     _say(done, as_json, text.format(**done))
 
@@ -311,7 +125,7 @@ def signals(follow: bool, symbol: str | None, last: int, as_json: bool) -> None:
     """Print signals."""
     from streaming.read import print_signals
 
-    _run(print_signals(_settings(), follow, symbol, last, as_json))
+    run_to_end(print_signals(read_settings(), follow, symbol, last, as_json))
 
 
 @main.group("dead-letters")
@@ -325,7 +139,7 @@ def dead_letters_list(as_json: bool) -> None:
     """Each once, with its reason."""
     from streaming.read import print_dead_letters
 
-    _run(print_dead_letters(_settings(), as_json))
+    run_to_end(print_dead_letters(read_settings(), as_json))
 
 
 @main.group("models")
@@ -342,7 +156,7 @@ def publish(file: Path, as_json: bool) -> None:
     from streaming.models_topic import publish as publish_bundle
 
     read_bundle(file)
-    sha256, sent = _run(publish_bundle(_settings(), file.read_bytes()))
+    sha256, sent = run_to_end(publish_bundle(read_settings(), file.read_bytes()))
     _say({"bundle": sha256, "sent": sent}, as_json, f"{sha256} {'published' if sent else 'was there already'}")
 
 
@@ -364,7 +178,7 @@ def activate(bundle: str, from_ms: int | None, force: bool, reason: str, as_json
 
     if not force:
         raise CandlewickError("activations come from the gate; --force lets this bundle serve on your own word")
-    epoch, activation = _run(activate_bundle(_settings(), bundle, f"forced: {reason}", from_ms))
+    epoch, activation = run_to_end(activate_bundle(read_settings(), bundle, f"forced: {reason}", from_ms))
     _say_activation(epoch, activation, as_json)
 
 
@@ -376,7 +190,7 @@ def rollback(model: str, reason: str, as_json: bool) -> None:
     """Let the bundle before the present one serve again."""
     from streaming.models_topic import rollback as roll_back
 
-    epoch, activation = _run(roll_back(_settings(), model, f"rollback: {reason}"))
+    epoch, activation = run_to_end(roll_back(read_settings(), model, f"rollback: {reason}"))
     _say_activation(epoch, activation, as_json)
 
 
@@ -386,7 +200,7 @@ def models_list(as_json: bool) -> None:
     """Every activation, the newest last."""
     from streaming.read import print_models
 
-    _run(print_models(_settings(), as_json))
+    run_to_end(print_models(read_settings(), as_json))
 
 
 @models_.command()
@@ -396,7 +210,7 @@ def show(bundle: str) -> None:
     """The spec of a bundle (file, hash or its unique beginning), as JSON."""
     from streaming.read import print_spec
 
-    _run(print_spec(_settings(), bundle))
+    run_to_end(print_spec(read_settings(), bundle))
 
 
 @main.command()
@@ -406,23 +220,29 @@ def show(bundle: str) -> None:
 @network_options
 @click.option("--until", "until_ms", type=Time(), help=f"Use closes up to here, {TIMES}.")
 @click.option(
-    "--validate", type=click.Choice(["spread", "newest"]), default="spread", show_default=True,
+    "--validate",
+    type=click.Choice(["spread", "newest"]),
+    default="spread",
+    show_default=True,
     help="Validate in blocks all over history, so that the newest rows train, or on the newest before the test span.",
-)  # fmt: skip
+)
 @click.option("--split", default="0.6,0.15,0.25", show_default=True, help="Shares to train, validate and test on.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
-    "--report", type=click.Choice(["full", "brief"]), default="full", show_default=True,
+    "--report",
+    type=click.Choice(["full", "brief"]),
+    default="full",
+    show_default=True,
     help="Brief: without rivals, rating of features, report.html and model card.",
-)  # fmt: skip
+)
 @click.option("--with-topic", "topic", is_flag=True, help="Also the candles that the topic has beyond the files.")
 @as_json
 def train(as_json: bool, topic: bool, **options: Any) -> None:
     """Train a bundle on candles, and report what it can and cannot do."""
     from training.command import run_train
 
-    settings = _settings()
-    options |= {"symbols": _names(options["symbols"])}
+    settings = read_settings()
+    options |= {"symbols": names_of(options["symbols"])}
     if not topic:
         run_train(options, as_json)
         return
@@ -442,8 +262,8 @@ def evaluate(as_json: bool, **options: Any) -> None:
     """Score a bundle on any candles, and say where they are outside of what trained it."""
     from training.evaluation_command import run_evaluate
 
-    _settings()
-    run_evaluate(options | {"symbols": _names(options["symbols"])}, as_json)
+    read_settings()
+    run_evaluate(options | {"symbols": names_of(options["symbols"])}, as_json)
 
 
 @main.command("walk-forward")
@@ -468,8 +288,8 @@ def walk_forward(as_json: bool, **options: Any) -> None:
     """Train again and again on growing or moving history; what retraining gains, by window and by age."""
     from training.walk_forward_command import run_walk_forward
 
-    _settings()
-    run_walk_forward(options | {"symbols": _names(options["symbols"])}, as_json)
+    read_settings()
+    run_walk_forward(options | {"symbols": names_of(options["symbols"])}, as_json)
 
 
 @main.group()
@@ -496,7 +316,7 @@ def history_stats(paths: tuple[Path, ...], as_json: bool) -> None:
     """How much a dataset has of every series: span, candles, absent bars, size, age."""
     from models.candle_stats import run_stats
 
-    _settings()
+    read_settings()
     run_stats({"paths": paths}, as_json)
 
 
@@ -512,8 +332,8 @@ def backfill(as_json: bool, **options: Any) -> None:
     """History of an exchange into a Parquet dataset; killed, the same command goes on from there."""
     from streaming.history.backfill import BackfillOptions, run_backfill
 
-    asked = BackfillOptions(**options | {"symbols": _names(options["symbols"])})
-    _run(run_backfill(_settings(), asked, as_json))
+    asked = BackfillOptions(**options | {"symbols": names_of(options["symbols"])})
+    run_to_end(run_backfill(read_settings(), asked, as_json))
 
 
 @main.command()
@@ -525,7 +345,7 @@ def archive(out: Path, once: bool, with_replayed: bool, as_json: bool) -> None:
     """Candles of the topic into a Parquet dataset, each once, corrections applied."""
     from streaming.history.archive import ArchiveOptions, run_archive
 
-    _run(run_archive(_settings(), ArchiveOptions(out, once, with_replayed), as_json))
+    run_to_end(run_archive(read_settings(), ArchiveOptions(out, once, with_replayed), as_json))
 
 
 @main.command()
@@ -543,8 +363,8 @@ def judge(as_json: bool, **options: Any) -> None:
     """Let the gate judge a bundle on candles that it has not seen; a refusal is no error."""
     from training.judge import run_judge
 
-    _settings()
-    run_judge(options | {"symbols": _names(options["symbols"])}, as_json)
+    read_settings()
+    run_judge(options | {"symbols": names_of(options["symbols"])}, as_json)
 
 
 @main.command()
@@ -561,7 +381,7 @@ def predict(
     from streaming.live import Source
     from streaming.offline import predict_files
 
-    _settings()
+    read_settings()
     done = predict_files(bundle, Source(paths, (), exchange, timeframe), out)
     _say(done, as_json, "{signals} signals, {withheld} closes withheld, in {out}".format(**done))
 
@@ -574,7 +394,7 @@ def demo(speed: str, keep: Path | None, as_json: bool) -> None:
     """The tour: embedded Kafka, train, serve, replay, drift, retrain, gate, swap, summary."""
     from streaming.demo import run_demo
 
-    ok = _run(run_demo(_settings(), _speed(speed), keep, as_json))
+    ok = run_to_end(run_demo(read_settings(), speed_of(speed), keep, as_json))
     if not ok:
         raise click.exceptions.Exit(1)
 
@@ -597,9 +417,8 @@ def export(timeframe: str, out: Path, from_ms: int, until_ms: int, dataset: str 
     from streaming.trainer import KAFKA_FAILED
 
     try:
-        done = _run(
-            export_candles(_settings(), Wanted(timeframe, from_ms, until_ms, place(dataset) if dataset else None), out)
-        )
+        wanted = Wanted(timeframe, from_ms, until_ms, place(dataset) if dataset else None)
+        done = run_to_end(export_candles(read_settings(), wanted, out))
     except (CandlewickError, KafkaError, TimeoutError) as error:
         if not is_of_kafka(error):
             raise
@@ -620,7 +439,7 @@ def retrain(model: str, train_until_ms: int | None, judge_until_ms: int | None, 
 
     from streaming.job_log import retrain as ask_for_job
 
-    job = _run(ask_for_job(_settings(), model, train_until_ms, judge_until_ms, seed))
+    job = run_to_end(ask_for_job(read_settings(), model, train_until_ms, judge_until_ms, seed))
     _say(msgspec.to_builtins(job), as_json, f"asked for {job.job}; `candlewick jobs` shows what becomes of it")
 
 
@@ -630,7 +449,7 @@ def jobs(as_json: bool) -> None:
     """Every job of training, with the last that is known of it."""
     from streaming.job_log import print_jobs
 
-    _run(print_jobs(_settings(), as_json))
+    run_to_end(print_jobs(read_settings(), as_json))
 
 
 @main.command("settings")
@@ -639,7 +458,7 @@ def settings_(as_json: bool) -> None:
     """Every setting with its value; secrets stay hidden."""
     from streaming.read import describe_settings
 
-    for line in describe_settings(_settings(), as_json):
+    for line in describe_settings(read_settings(), as_json):
         click.echo(line)
 
 
@@ -674,22 +493,6 @@ def _say_activation(epoch: int, activation: Any, as_json: bool) -> None:
 
     what = msgspec.to_builtins(activation) | {"epoch": epoch}
     _say(what, as_json, "{model}: {bundle} serves from {effective_from_ms} on (epoch {epoch})".format(**what))
-
-
-def _speed(speed: str) -> float | None:
-    if speed == "max":
-        return None
-    try:
-        value = float(speed)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise CandlewickError(f"--speed {speed!r} is neither a positive number nor max")
-    return value
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 if __name__ == "__main__":

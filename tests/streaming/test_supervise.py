@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candlewick import Commands
 from models.errors import CandlewickError
 from streaming import supervise
+from streaming.command_line import Commands
 from streaming.ledger import Fenced
 from streaming.supervise import MAX_DELAY_S, MAX_RESTARTS, SHUT_OUT, WINDOW_S, Child, Restarts
 from tests.models.candle_records import laws

@@ -72,7 +72,7 @@ def test_run_all_interrupted_leaves_no_worker(tmp_path: Path, number: signal.Sig
     code = (
         "import sys, time, pathlib, os, signal\n"
         "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # not as under nohup
-        "from candlewick import ended_like_ctrl_c\n"
+        "from streaming.command_line import ended_like_ctrl_c\n"
         "from training.walk_forward_pool import run_all\n"
         "def wait(folder):\n"
         "    (folder / f'{os.getpid()}.pid').touch()\n"
