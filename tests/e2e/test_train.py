@@ -176,10 +176,12 @@ def test_lost_partition_ends_the_child_and_the_job_is_done_by_who_got_it(system:
     slow = trainer(system, "slow", EPOCHS="1000").wait_ready()
     wait_event(system, name, lambda event: event.state == "progress" and (event.share or 0) > 0)
     (child,) = children(slow, "train")
+    os.kill(child, signal.SIGSTOP)  # else it may be done before the partition has moved
     slow.signal(signal.SIGSTOP)  # as on a machine that hangs: the group gives its partitions away
     trainer(system, "quick").wait_ready()
     wait_event(system, name, lambda event: "taken up again" in event.text)
     assert runs(child, "train")
+    os.kill(child, signal.SIGCONT)
     slow.signal(signal.SIGCONT)
     eventually(lambda: not runs(child, "train"), 30)
     assert wait_end(system, name).state == "finished"
